@@ -1,0 +1,145 @@
+import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import helmet from '@fastify/helmet';
+import { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest, fastify, LogController } from 'fastify';
+import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
+import type { TakeTurn } from './flow/heard.ts';
+import { limited, type UssdGateway, ussdGateway } from './gateways/ussd.ts';
+import { makeGuard, type Operator } from './guard.ts';
+import { addLimits, addressKey } from './limits.ts';
+import type { Networks } from './networks.ts';
+import { type DebugParts, debug } from './operator/debug.ts';
+import { collectSchemas, docs } from './operator/docs.ts';
+import { type HealthParts, health } from './operator/health.ts';
+import { makeMetrics } from './operator/metrics.ts';
+import type { Digests } from './seal/digests.ts';
+import { readStrictly } from './wire.ts';
+
+/** Bodies are one USSD string and its envelope (CONTRACT.md section 1). */
+const BODY_BYTES = 8 * 1024;
+/** Headers and bodies that take longer are cut off; Node only looks every so often, hence the interval. */
+const SLOW_MS = 8_000;
+const LOOK_FOR_SLOW_MS = 1_000;
+
+export type AppParts = {
+  log: FastifyBaseLogger;
+  environment: string;
+  takeTurn: TakeTurn;
+  digests: Digests;
+  operators: Operator[];
+  own: UssdGateway;
+  via: UssdGateway[];
+  trustedProxies: string[];
+  rateLimit: { max: number; windowMs: number; phoneMax: number; allow: Networks };
+  gatewayAllow: Networks;
+  callbackSecret?: string;
+  redisUrl?: string;
+  sessions: Omit<DebugParts, 'guard'>;
+  connections(): { total: number; idle: number; waiting: number };
+  ping: HealthParts['ping'];
+};
+
+/** The application without a process around it; `drain` makes it say goodbye before it is closed. */
+export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance; drain(): void }> {
+  let draining = false;
+  const app: FastifyInstance = fastify({
+    loggerInstance: parts.log,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: BODY_BYTES,
+    requestTimeout: SLOW_MS,
+    http: { headersTimeout: SLOW_MS, connectionsCheckingInterval: LOOK_FOR_SLOW_MS },
+    trustProxy: parts.trustedProxies.length > 0 ? parts.trustedProxies : false,
+    genReqId: requestId,
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    routerOptions: { ignoreTrailingSlash: true },
+    // A request that cannot even be read gets no words: nobody who speaks HTTP is there to hear them.
+    clientErrorHandler: (_error, socket) => socket.destroy(),
+  });
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id);
+    if (draining) reply.header('connection', 'close');
+  });
+  app.setNotFoundHandler((_request, reply) => reply.code(404).send({ error: 'Not found' }));
+  app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
+    const status = error.statusCode ?? 500;
+    if (status >= 500) request.log.error({ err: error }, 'a request failed');
+    const words = status >= 500 ? 'Service unavailable' : 'Bad request';
+    return reply.code(status >= 500 ? 503 : status).send({ error: words });
+  });
+
+  await readStrictly(app);
+  await collectSchemas(app);
+  const limit = await addLimits(app, parts.rateLimit.windowMs, parts.redisUrl);
+  const production = parts.environment === 'production';
+  const guard = makeGuard({ operators: parts.operators, production, limit });
+  const metrics = makeMetrics({ guard, activeSessions: parts.sessions.count, connections: parts.connections });
+
+  /** Everything that a telecom gateway calls: who may, how often, and one line a turn. */
+  const gateways = async (scope: FastifyInstance, { secret }: { secret?: string }): Promise<void> => {
+    scope.addHook('onRequest', async (request, reply) => {
+      if (secret === undefined) {
+        if (!parts.gatewayAllow.empty && !parts.gatewayAllow.has(request.ip)) {
+          return void reply.code(403).send({ error: 'Forbidden' });
+        }
+      } else if (!isSame((request.params as { callback?: string }).callback ?? '', secret)) {
+        return void reply.callNotFound();
+      }
+      // One aggregator is one address for a whole country: its networks are limited by phone instead.
+      if (parts.rateLimit.allow.has(request.ip)) return;
+      const wait = await limit(request, addressKey(request.ip), parts.rateLimit.max);
+      if (wait === undefined) return;
+      request.turn = { gateway: parts.own.name, outcome: 'limited' };
+      return limited(reply, request, wait);
+    });
+    scope.addHook('onResponse', async (request, reply) => {
+      const { turn } = request;
+      if (turn === undefined) return;
+      request.log.info({ ...turn, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'turn');
+      metrics.count({ ...turn, seconds: reply.elapsedTime / 1000 });
+    });
+    await scope.register(ussdGateway, {
+      takeTurn: parts.takeTurn,
+      own: parts.own,
+      via: parts.via,
+      pseudonym: (msisdn: string) => parts.digests.pseudonym(msisdn),
+      phoneLimit: async (request: FastifyRequest, msisdn: string) => {
+        if (!parts.rateLimit.allow.has(request.ip)) return undefined;
+        const key = `phone:${parts.digests.phone(msisdn).toString('hex')}`;
+        return limit(request, key, parts.rateLimit.phoneMax);
+      },
+    });
+  };
+
+  await app.register(gateways, {});
+  if (parts.callbackSecret !== undefined) {
+    await app.register(gateways, { prefix: '/c/:callback', secret: parts.callbackSecret });
+  }
+  await app.register(async (scope) => {
+    await scope.register(helmet);
+    await scope.register(health, { environment: parts.environment, ping: parts.ping, draining: () => draining });
+    await scope.register(debug, { ...parts.sessions, guard });
+    await scope.register(metrics.routes);
+  });
+  await app.register(docs);
+  await app.ready();
+  return {
+    app,
+    drain: () => {
+      draining = true;
+    },
+  };
+}
+
+/** A caller's id is kept where it is a UUID: anything else could carry a phone number into the log. */
+function requestId(request: { headers: Record<string, string | string[] | undefined> }): string {
+  const given = request.headers['x-request-id'];
+  const good = typeof given === 'string' && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(given);
+  return good ? given : randomUUID();
+}
+
+function isSame(given: string, secret: string): boolean {
+  const hash = (value: string) => createHash('sha256').update(value).digest();
+  return timingSafeEqual(hash(given), hash(secret));
+}

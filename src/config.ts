@@ -1,0 +1,216 @@
+import { z } from 'zod';
+import { type Networks, parseNetworks } from './networks.ts';
+import { type KeyRing, parseKey, parseKeyRing } from './seal/keys.ts';
+
+/** What an operator's token opens (RULINGS.md 27). */
+export const SCOPES = ['read', 'send', 'money', 'desk', 'admin'] as const;
+export type Scope = (typeof SCOPES)[number];
+export type Operator = { name: string; scopes: ReadonlySet<Scope>; token: string };
+
+export type InputMode = 'cumulative' | 'latest';
+export type NamedGateway = { name: string; mode: InputMode; secret?: string };
+
+/** The environment is wrong; every problem stands in `problems`, one readable line each. */
+export class ConfigError extends Error {
+  readonly code = 'config_refused';
+  readonly problems: string[];
+  constructor(problems: string[]) {
+    super(problems.join('\n'));
+    this.problems = problems;
+  }
+}
+
+/** Proxies that are believed where none are named: PaaS proxies live in private networks (RULINGS.md 30). */
+const NEAR_NETWORKS = '127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7';
+
+/** Gateways of our own that a named one cannot be called. */
+const OWN_GATEWAYS = ['ixo', 'africastalking', 'json', 'telerivet'];
+
+/** Runs a parser whose Error message is the problem to show. */
+function parsed<T>(parse: (text: string) => T) {
+  return (text: string, context: z.RefinementCtx): T => {
+    try {
+      return parse(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as Error).message });
+      return z.NEVER;
+    }
+  };
+}
+
+const text = z.string().trim();
+const whole = (least: number, most: number, otherwise: number) =>
+  text
+    .regex(/^\d{1,9}$/, `must be a whole number from ${least} to ${most}`)
+    .transform(Number)
+    .refine((value) => value >= least && value <= most, `must be a whole number from ${least} to ${most}`)
+    .default(otherwise);
+const yesNo = z
+  .enum(['true', 'false'], 'must be true or false')
+  .transform((value) => value === 'true')
+  .default(false);
+const networks = (otherwise: string) => text.default(otherwise).transform(parsed(parseNetworks));
+const url = (...protocols: string[]) =>
+  text.refine(
+    (value) => URL.canParse(value) && protocols.includes(new URL(value).protocol),
+    `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
+  );
+
+/** Every variable: what it must look like, and what it is where it is not set. */
+const Environment = z.object({
+  NODE_ENV: z
+    .enum(['development', 'test', 'production'], 'must be development, test or production')
+    .default('development'),
+  PORT: whole(0, 65_535, 3000),
+  HOST: text.min(1).optional(),
+  LOG_LEVEL: z
+    .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'must be a level of pino, such as info')
+    .default('info'),
+  DATABASE_URL: url('postgres:', 'postgresql:').optional(),
+  DATA_DIR: text.min(1).default('.data'),
+  PIN_ENCRYPTION_KEY: text.transform(parsed(parseKeyRing)).optional(),
+  DIGEST_KEY: text.transform(parsed(parseKey)).optional(),
+  OPERATOR_TOKEN: text.transform(parsed(parseOperators)).optional(),
+  SESSION_TTL_SECONDS: whole(1, 3600, 180),
+  USSD_INPUT_MODE: z.enum(['cumulative', 'latest'], 'must be cumulative or latest').default('cumulative'),
+  SERVICE_CODES: text.default('*1234#=ixo').transform(parsed(parseServiceCodes)),
+  DEFAULT_SERVICE: text.default('ixo'),
+  TRUST_PROXY_ENABLED: yesNo,
+  TRUSTED_PROXIES: text.default(NEAR_NETWORKS).transform(parsed(parseProxies)),
+  RATE_LIMIT_MAX: whole(1, 1_000_000, 100),
+  RATE_LIMIT_WINDOW_SECONDS: whole(1, 86_400, 60),
+  RATE_LIMIT_ALLOW: networks(''),
+  RATE_LIMIT_PHONE_MAX: whole(1, 1_000_000, 60),
+  GATEWAY_ALLOW: networks(''),
+  GATEWAYS: text.default('').transform(parsed(parseGateways)),
+  CALLBACK_SECRET: text.regex(/^[A-Za-z0-9_-]{16,128}$/, 'must be 16 to 128 letters, digits, - or _').optional(),
+  REDIS_URL: url('redis:', 'rediss:').optional(),
+});
+
+/** What the process runs with. */
+export type Config = {
+  environment: 'development' | 'test' | 'production';
+  port: number;
+  host: string;
+  logLevel: string;
+  dataDir: string;
+  databaseUrl?: string;
+  keyRing?: KeyRing;
+  digestKey?: Buffer;
+  operators: Operator[];
+  sessionTtlMs: number;
+  inputMode: InputMode;
+  serviceCodes: ReadonlyMap<string, string>;
+  defaultService: string;
+  /** Networks whose forwarding headers are believed; none where no proxy is trusted. */
+  trustedProxies: string[];
+  rateLimit: { max: number; windowMs: number; phoneMax: number; allow: Networks };
+  gatewayAllow: Networks;
+  gateways: NamedGateway[];
+  callbackSecret?: string;
+  redisUrl?: string;
+};
+
+/** Reads the environment; a variable that is set to nothing is not set. Throws `ConfigError`. */
+export function readConfig(environment: Record<string, string | undefined>): Config {
+  const set = Object.fromEntries(Object.entries(environment).filter(([, value]) => (value ?? '').trim() !== ''));
+  const result = Environment.safeParse(set);
+  const problems = result.success
+    ? []
+    : result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+  const production = set.NODE_ENV === 'production';
+  if (set.DATABASE_URL !== undefined && set.PIN_ENCRYPTION_KEY === undefined) {
+    problems.push('PIN_ENCRYPTION_KEY: is required with DATABASE_URL, because all instances must share it');
+  }
+  if (production && set.DATABASE_URL === undefined) {
+    problems.push('DATABASE_URL: is required in production; the embedded database is for trying things out');
+  }
+  if (!result.success || problems.length > 0) throw new ConfigError(problems);
+  const env = result.data;
+  return {
+    environment: env.NODE_ENV,
+    port: env.PORT,
+    host: env.HOST ?? (production ? '0.0.0.0' : '127.0.0.1'),
+    logLevel: env.LOG_LEVEL,
+    dataDir: env.DATA_DIR,
+    ...(env.DATABASE_URL !== undefined && { databaseUrl: env.DATABASE_URL }),
+    ...(env.PIN_ENCRYPTION_KEY !== undefined && { keyRing: env.PIN_ENCRYPTION_KEY }),
+    ...(env.DIGEST_KEY !== undefined && { digestKey: env.DIGEST_KEY }),
+    operators: env.OPERATOR_TOKEN ?? [],
+    sessionTtlMs: env.SESSION_TTL_SECONDS * 1000,
+    inputMode: env.USSD_INPUT_MODE,
+    serviceCodes: env.SERVICE_CODES,
+    defaultService: env.DEFAULT_SERVICE,
+    trustedProxies: env.TRUST_PROXY_ENABLED ? env.TRUSTED_PROXIES : [],
+    rateLimit: {
+      max: env.RATE_LIMIT_MAX,
+      windowMs: env.RATE_LIMIT_WINDOW_SECONDS * 1000,
+      phoneMax: env.RATE_LIMIT_PHONE_MAX,
+      allow: env.RATE_LIMIT_ALLOW,
+    },
+    gatewayAllow: env.GATEWAY_ALLOW,
+    gateways: env.GATEWAYS,
+    ...(env.CALLBACK_SECRET !== undefined && { callbackSecret: env.CALLBACK_SECRET }),
+    ...(env.REDIS_URL !== undefined && { redisUrl: env.REDIS_URL }),
+  };
+}
+
+/** `*1234#=ixo,*123#=demo` */
+function parseServiceCodes(list: string): Map<string, string> {
+  const codes = new Map<string, string>();
+  for (const entry of entriesOf(list)) {
+    const [, code, service] = /^(\*\d{1,10}(?:\*\d{1,10})*#)=([a-z][a-z0-9-]*)$/.exec(entry) ?? [];
+    if (code === undefined || service === undefined) throw new Error(`${entry} is no entry: write *1234#=ixo`);
+    if (codes.has(code)) throw new Error(`${code} stands twice`);
+    codes.set(code, service);
+  }
+  return codes;
+}
+
+/** `name=mode[:secret],…` */
+function parseGateways(list: string): NamedGateway[] {
+  const gateways = entriesOf(list).map((entry): NamedGateway => {
+    const [, name, mode, secret] = /^([a-z][a-z0-9-]{0,29})=(cumulative|latest)(?::([A-Za-z0-9_-]{8,128}))?$/.exec(entry) ?? [];
+    if (name === undefined) {
+      throw new Error('an entry is name=cumulative or name=latest, with :secret of 8 or more letters, digits, - or _');
+    }
+    if (OWN_GATEWAYS.includes(name)) throw new Error(`${name} is a gateway of our own: choose another name`);
+    const gateway = { name, mode: mode as InputMode };
+    return secret === undefined ? gateway : { ...gateway, secret };
+  });
+  if (new Set(gateways.map((gateway) => gateway.name)).size < gateways.length) throw new Error('a name stands twice');
+  return gateways;
+}
+
+/** `name:scope+scope:token,…`, or one bare token that may do everything. Problems never quote a token. */
+function parseOperators(list: string): Operator[] {
+  const operators = list.includes(':') ? entriesOf(list).map(parseOperator) : [bareOperator(list)];
+  for (const { token } of operators) if (token.length < 8) throw new Error('a token has at least 8 characters');
+  if (new Set(operators.map(({ token }) => token)).size < operators.length) throw new Error('a token stands twice');
+  return operators;
+}
+
+function bareOperator(token: string): Operator {
+  return { name: 'operator', scopes: new Set(SCOPES), token };
+}
+
+function parseOperator(entry: string): Operator {
+  const [name = '', list = '', ...token] = entry.split(':');
+  const scopes = list.split('+').filter((scope): scope is Scope => SCOPES.some((known) => known === scope));
+  if (!/^[a-z][a-z0-9-]{0,29}$/.test(name) || scopes.length !== list.split('+').length || token.length === 0) {
+    throw new Error(`an entry is name:scope+scope:token, with scopes of ${SCOPES.join(', ')}`);
+  }
+  return { name, scopes: new Set(scopes), token: token.join(':') };
+}
+
+function parseProxies(list: string): string[] {
+  parseNetworks(list);
+  return entriesOf(list);
+}
+
+function entriesOf(list: string): string[] {
+  return list
+    .split(',')
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== '');
+}

@@ -1,0 +1,78 @@
+/**
+ * The order of decision on the newest dial of a session (RULINGS.md 4): pure, so that the rules can be
+ * read in one place and tried against a model.
+ */
+
+/** How a turn's row counts: a small integer, because operators count them by the million. */
+export const Outcome = {
+  shown: 0,
+  ended: 1,
+  invalid: 2,
+  gaveUp: 3,
+  /** The expired answer, stored so that racing copies agree. It is an END, but no END of the service. */
+  expired: 8,
+  /** A dial closed without a screen, by the aggregator's end-of-session notice. */
+  closed: 9,
+} as const;
+
+export type Outcome = (typeof Outcome)[keyof typeof Outcome];
+
+/** The newest dial of a session, in milliseconds of the database's clock. */
+export type FoundDial = {
+  day: string;
+  dial: number;
+  /** Since the dial was opened. */
+  age: number;
+  /** Since its newest turn. */
+  idle: number;
+  /** Since the service said END; absent while it has not. */
+  sinceEnd?: number;
+  /** Closed without an END. */
+  closed: boolean;
+  /** Nothing was answered since the opening. */
+  untouched: boolean;
+};
+
+/** What is asked of the dial: is it a start, is its turn known, is it the opener's? */
+export type Asked = { start: boolean; known: boolean; bound: boolean };
+
+export type Ruling =
+  | { do: 'open'; dial: number }
+  | { do: 'refuse' }
+  | { do: 'replay' }
+  | { do: 'repeatEnd' }
+  /** `record`: store the expired answer at this address, as the opener's turn. */
+  | { do: 'expire'; record: boolean }
+  | { do: 'hear' };
+
+/** After this a session id is a new session, whatever it was (RULINGS.md 4.1). */
+const FORGOTTEN_MS = 24 * 3600 * 1000;
+/** Gateways send several session starts; for this long a start is the same start. */
+const SAME_START_MS = 30_000;
+/** A start right behind an END is the gateway's repeat, not a new dial. */
+const AFTER_END_MS = 5_000;
+
+/** RULINGS.md 4, in its order. `ttl` is in milliseconds. */
+export function decide(dial: FoundDial | undefined, asked: Asked, ttl: number): Ruling {
+  if (dial === undefined) return { do: 'open', dial: 1 };
+  if (dial.age > FORGOTTEN_MS) return { do: 'open', dial: dial.dial + 1 };
+  const expired = dial.idle > ttl;
+  if (!asked.bound && !expired) return { do: 'refuse' };
+  if (asked.start) {
+    const again = asked.bound && asked.known && startsAgain(dial, expired);
+    return again ? { do: 'replay' } : { do: 'open', dial: dial.dial + 1 };
+  }
+  // A stranger on an expired session is told what anybody is told, and leaves no row in it.
+  if (!asked.bound) return { do: 'expire', record: false };
+  if (asked.known) return { do: 'replay' };
+  if (dial.sinceEnd !== undefined) return { do: 'repeatEnd' };
+  if (dial.closed) return { do: 'expire', record: false };
+  if (expired) return { do: 'expire', record: true };
+  return { do: 'hear' };
+}
+
+function startsAgain(dial: FoundDial, expired: boolean): boolean {
+  if (dial.sinceEnd !== undefined) return dial.sinceEnd <= AFTER_END_MS;
+  if (dial.closed || expired) return false;
+  return dial.untouched || dial.age <= SAME_START_MS;
+}

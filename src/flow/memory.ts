@@ -1,0 +1,74 @@
+import type { Screen } from './screen.ts';
+import type { State } from './step.ts';
+
+/** What a turn's row seals: the session's memory, the reply, and what binds them to the request. */
+export type Memory = {
+  state: State;
+  screen: Screen;
+  /** The service code as dialled: another one on the same session is refused. */
+  serviceCode: string;
+  /** Latest-input gateways: the keyed digest of the input, by which a repeat is told. */
+  heard?: string;
+  /** Opening rows only: what an operator's debug answer shows. */
+  opening?: { sessionId: string; msisdn: string };
+};
+
+/** The first place says how to read the rest; a later layout takes the next number. */
+const LAYOUT = 1;
+
+/** Positions instead of names, and trailing defaults left out: the row is most of what a turn costs. */
+type Packed = [
+  layout: typeof LAYOUT,
+  serviceCode: string,
+  node: string,
+  language: string,
+  back: string[],
+  misses: number,
+  vars: Record<string, string>,
+  end: 0 | 1,
+  shown: string,
+  words: string,
+  options: string[],
+  notice: string | null,
+  heard: string | null,
+  opening: [sessionId: string, msisdn: string] | null,
+];
+
+/** Memory as bytes, to be sealed. */
+export function pack(memory: Memory): Buffer {
+  const { state, screen, serviceCode, heard, opening } = memory;
+  const packed: Packed = [
+    LAYOUT,
+    serviceCode,
+    state.node,
+    state.language,
+    state.back,
+    state.misses,
+    state.vars,
+    screen.end ? 1 : 0,
+    screen.node === state.node ? '' : screen.node,
+    screen.words,
+    screen.options.flatMap(({ key, label }) => [key, label]),
+    screen.notice ?? null,
+    heard ?? null,
+    opening ? [opening.sessionId, opening.msisdn] : null,
+  ];
+  let length = packed.length;
+  while (packed[length - 1] === null) length -= 1;
+  return Buffer.from(JSON.stringify(packed.slice(0, length)));
+}
+
+/** The reverse of `pack`. Throws on a layout that this version does not know. */
+export function unpack(bytes: Buffer): Memory {
+  const packed = JSON.parse(bytes.toString()) as Packed;
+  if (packed[0] !== LAYOUT) throw new Error(`unknown layout ${String(packed[0])} of a turn's memory`);
+  const [, serviceCode, node, language, back, misses, vars, end, shown, words, flat, notice, heard, opening] = packed;
+  const options = [];
+  for (let at = 0; at < flat.length; at += 2) options.push({ key: flat[at] ?? '', label: flat[at + 1] ?? '' });
+  const screen: Screen = { end: end === 1, node: shown === '' ? node : shown, words, options };
+  if (typeof notice === 'string') screen.notice = notice;
+  const memory: Memory = { state: { node, back, misses, vars, language }, screen, serviceCode };
+  if (typeof heard === 'string') memory.heard = heard;
+  if (opening) memory.opening = { sessionId: opening[0], msisdn: opening[1] };
+  return memory;
+}

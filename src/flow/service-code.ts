@@ -1,0 +1,18 @@
+/** Where a dialled code leads: the service, and the segments behind its code, which are dialled through. */
+export type Route = { service: string; through: string[] };
+
+/** The codes in service, by their segments: `*384*1#` is `384`, `1`. */
+export type ServiceCodes = { codes: ReadonlyMap<string, string>; fallback: string };
+
+/**
+ * The longest registered code that is a segment-wise prefix wins; further segments are dialled through.
+ * No match: the default service (RULINGS.md 5).
+ */
+export function route(dialled: string, services: ServiceCodes): Route {
+  const segments = dialled.slice(1, -1).split('*');
+  for (let length = segments.length; length > 0; length -= 1) {
+    const service = services.codes.get(`*${segments.slice(0, length).join('*')}#`);
+    if (service !== undefined) return { service, through: segments.slice(length) };
+  }
+  return { service: services.fallback, through: [] };
+}

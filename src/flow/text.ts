@@ -1,0 +1,36 @@
+/** The basic table of the GSM default alphabet, one septet each (3GPP TS 23.038 §6.2.1). */
+const BASIC = new Set(
+  '@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&\'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà',
+);
+
+/** The extension table: an escape and a character, so two septets each (3GPP TS 23.038 §6.2.1.1). */
+const EXTENSION = new Set('^{}\\[]~|€\f');
+
+/** 160 octets carry 80 UCS-2 code units (3GPP TS 23.038 §6.1.2.3). */
+export const UCS2_LIMIT = 80;
+/** 160 octets carry 182 septets (3GPP TS 23.038 §6.1.2.3). */
+export const SEPTET_LIMIT = 182;
+/** What a screen may use unless its service says otherwise: several aggregators cut at 160. */
+export const SEPTET_BUDGET = 160;
+
+export type Measure = { alphabet: 'gsm' | 'ucs2'; units: number };
+
+/**
+ * What a text costs on the air: septets while every character is in the GSM alphabet, else UCS-2
+ * code units for the whole text, because one foreign character changes the alphabet of all of it.
+ */
+export function measure(text: string): Measure {
+  let septets = 0;
+  for (const character of text) {
+    if (BASIC.has(character)) septets += 1;
+    else if (EXTENSION.has(character)) septets += 2;
+    else return { alphabet: 'ucs2', units: text.length };
+  }
+  return { alphabet: 'gsm', units: septets };
+}
+
+/** Whether a screen text fits `budget` septets, or 80 UCS-2 code units where it needs those. */
+export function fits(text: string, budget = SEPTET_BUDGET): boolean {
+  const { alphabet, units } = measure(text);
+  return alphabet === 'gsm' ? units <= budget : units <= UCS2_LIMIT;
+}

@@ -1,0 +1,83 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Limit } from './limits.ts';
+import { addressKey } from './limits.ts';
+import { parseNetworks } from './networks.ts';
+
+/** Who asks, once the guard has let them in. */
+export type Operator = { name: string; scopes: ReadonlySet<string>; token: string };
+
+export type GuardSettings = { operators: Operator[]; production: boolean; limit: Limit };
+
+/** A hook that lets in whoever may do what `scope` names, and answers everybody else. */
+export type Guard = (scope: string) => (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
+
+/** Wrong tokens that one address may try in a window of the rate limit. */
+const WRONG_TOKENS = 10;
+
+const LOOPBACK = parseNetworks('127.0.0.0/8,::1/128');
+
+const FORWARDED = ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-real-ip', 'via'];
+
+/**
+ * Who may do what (RULINGS.md 27 and 28). With tokens: a bearer token that has the scope. Without any:
+ * reading only, outside production only, and only from this machine itself, by the address of the socket.
+ */
+export function makeGuard({ operators, production, limit }: GuardSettings): Guard {
+  const tokens = operators.map((operator) => ({ operator, digest: digest(operator.token) }));
+  return (scope) => async (request, reply) => {
+    if (tokens.length === 0) {
+      if (production) return reply.callNotFound();
+      if (scope === 'read' && isHere(request)) return;
+      return void reply.code(403).send({ error: 'Forbidden' });
+    }
+    const given = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
+    const operator = given === undefined ? undefined : find(tokens, given);
+    if (operator === undefined) return refuse(request, reply, limit);
+    if (!operator.scopes.has(scope)) return void reply.code(403).send({ error: 'Forbidden' });
+    request.operator = operator.name;
+  };
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The name of the operator's token, behind the guard. */
+    operator?: string;
+  }
+}
+
+async function refuse(request: FastifyRequest, reply: FastifyReply, limit: Limit): Promise<void> {
+  const wait = await limit(request, `token:${addressKey(request.ip)}`, WRONG_TOKENS);
+  if (wait !== undefined) {
+    return void reply.code(429).header('retry-after', wait).send({ error: 'Too many requests' });
+  }
+  return void reply.code(401).header('www-authenticate', 'Bearer').send({ error: 'Unauthorized' });
+}
+
+/** Every token is compared, whole digests of it, so that the time says nothing about any of them. */
+function find(tokens: { operator: Operator; digest: Buffer }[], given: string): Operator | undefined {
+  const wanted = digest(given);
+  let found: Operator | undefined;
+  for (const { operator, digest: own } of tokens) if (timingSafeEqual(own, wanted)) found = operator;
+  return found;
+}
+
+/** From this machine itself, and not through anything that forwards or a page that was lured here. */
+function isHere(request: FastifyRequest): boolean {
+  const address = request.socket.remoteAddress ?? '';
+  const host = hostName(request.headers.host ?? '');
+  return (
+    LOOPBACK.has(address) &&
+    (host === 'localhost' || LOOPBACK.has(host)) &&
+    FORWARDED.every((header) => request.headers[header] === undefined) &&
+    request.headers['sec-fetch-site'] !== 'cross-site'
+  );
+}
+
+function hostName(host: string): string {
+  return host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1').toLowerCase();
+}
+
+function digest(token: string): Buffer {
+  return createHash('sha256').update(token).digest();
+}

@@ -1,0 +1,123 @@
+import rateLimit from '@fastify/rate-limit';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { Redis } from 'ioredis';
+
+/** Keys counted by one instance. At about 100 bytes each; few enough to hold, too many to push others out. */
+const MOST_KEYS = 200_000;
+/** A Redis that does not answer within this is away; a turn never waits longer for it. */
+const REDIS_MS = 100;
+/** For this long a Redis that was away is not asked again. */
+const REDIS_REST_MS = 5_000;
+
+/** INCR and its window in one step, so that no key is left without an end. */
+const COUNT = `
+  local count = redis.call('INCR', KEYS[1])
+  if count == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+  return {count, redis.call('PTTL', KEYS[1])}`;
+
+/** Counts one hit for a key. Seconds until the window ends where the limit is passed, else undefined. */
+export type Limit = (request: FastifyRequest, key: string, max: number) => Promise<number | undefined>;
+
+/**
+ * One limiter for everything that is counted, with keys that say what (`ip:…`, `phone:…`, `token:…`).
+ * Each instance counts for itself; with Redis the counts of all are added up, and the larger one holds,
+ * so that a Redis that is away only makes the limit one per instance (RULINGS.md 30).
+ */
+export async function addLimits(app: FastifyInstance, windowMs: number, redisUrl?: string): Promise<Limit> {
+  const redis = redisUrl === undefined ? undefined : connectRedis(redisUrl);
+  if (redis !== undefined) app.addHook('onClose', async () => redis.disconnect());
+  await app.register(rateLimit, {
+    global: false,
+    store: storeOf(new Counts(redis)),
+    timeWindow: windowMs,
+  });
+  // The plugin asks for the key before it first waits, so one variable serves all requests.
+  let asked = '';
+  const limiters = new Map<number, ReturnType<FastifyInstance['createRateLimit']>>();
+  const limiter = (max: number) => {
+    const known = limiters.get(max);
+    if (known !== undefined) return known;
+    const made = app.createRateLimit({ max, timeWindow: windowMs, keyGenerator: () => asked });
+    limiters.set(max, made);
+    return made;
+  };
+  return async (request, key, max) => {
+    asked = key;
+    const counted = await limiter(max)(request);
+    if (counted.isAllowed || !counted.isExceeded) return undefined;
+    return Math.max(1, counted.ttlInSeconds);
+  };
+}
+
+/** The key of a client's address: IPv6 by its /64, which one client owns whole. */
+export function addressKey(ip: string): string {
+  return `ip:${rateLimit.normalizeIP(ip)}`;
+}
+
+type Counted = { current: number; ttl: number };
+
+class Counts {
+  readonly #redis: Redis | undefined;
+  readonly #windows = new Map<string, { ends: number; current: number }>();
+  #restUntil = 0;
+
+  constructor(redis: Redis | undefined) {
+    this.#redis = redis;
+  }
+
+  async count(key: string, windowMs: number): Promise<Counted> {
+    const own = this.#countHere(key, windowMs);
+    const all = await this.#countTogether(key, windowMs);
+    return all !== undefined && all.current > own.current ? all : own;
+  }
+
+  #countHere(key: string, windowMs: number): Counted {
+    const now = performance.now();
+    let window = this.#windows.get(key);
+    if (window === undefined || window.ends <= now) {
+      this.#windows.delete(key);
+      window = { ends: now + windowMs, current: 0 };
+      this.#windows.set(key, window);
+      const [oldest] = this.#windows.keys();
+      if (this.#windows.size > MOST_KEYS && oldest !== undefined) this.#windows.delete(oldest);
+    }
+    window.current += 1;
+    return { current: window.current, ttl: window.ends - now };
+  }
+
+  async #countTogether(key: string, windowMs: number): Promise<Counted | undefined> {
+    if (this.#redis?.status !== 'ready' || performance.now() < this.#restUntil) return undefined;
+    try {
+      const [current, ttl] = (await this.#redis.call('EVAL', COUNT, 1, `ussd:${key}`, windowMs)) as [number, number];
+      return { current, ttl: Math.max(0, ttl) };
+    } catch {
+      this.#restUntil = performance.now() + REDIS_REST_MS;
+      return undefined;
+    }
+  }
+}
+
+/** The plugin makes its own stores, one per limit; ours share one table, because keys say what they are. */
+function storeOf(counts: Counts) {
+  return class Store {
+    incr(key: string, done: (error: Error | null, counted?: Counted) => void, windowMs: number): void {
+      counts.count(key, windowMs).then((counted) => done(null, counted), done);
+    }
+    child(): Store {
+      return this;
+    }
+  };
+}
+
+function connectRedis(url: string): Redis {
+  const redis = new Redis(url, {
+    maxRetriesPerRequest: 1,
+    enableOfflineQueue: false,
+    connectTimeout: 500,
+    commandTimeout: REDIS_MS,
+    retryStrategy: () => 2_000,
+  });
+  // Without a listener a lost connection ends the process. Being away is not worth a line per attempt.
+  redis.on('error', () => {});
+  return redis;
+}

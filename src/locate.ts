@@ -1,0 +1,112 @@
+import { prefixes } from './flow/address.ts';
+import type { Deadline, Heard } from './flow/heard.ts';
+import type { Digests } from './seal/digests.ts';
+import type { Found, KnownTurn, Turns } from './store/turns.ts';
+
+/** Where a request stands in its session: the dial, the turn it names or is to follow, and its address. */
+export type Located = {
+  sessionKey: Buffer;
+  found: Omit<Found, 'turn'>;
+  /** The turn itself where it is known, else the one it follows. */
+  turn?: KnownTurn;
+  known: boolean;
+  /** The request asks for the first screen. */
+  start: boolean;
+  /** What there is to hear in a new dial, and from where on in the dial that was found. */
+  text: string;
+  from: number;
+  /** The text is one input, not an accumulation: nothing is cut. */
+  whole: boolean;
+  /** The address of the turn that hears the text up to a position. */
+  addressAt(end: number): Buffer;
+  /** The same for an opening. */
+  openingAddressAt(end: number): Buffer;
+  /** Stored with the turn where a repeat is told by its input. */
+  heardDigest?: string;
+};
+
+/** For this long the same input from a gateway without request ids is a repeat (RULINGS.md 7). */
+const SAME_INPUT_MS = 1_500;
+
+type Where = { turns: Turns; digests: Digests; through: string[]; deadline: Deadline };
+
+/** Finds the turn that a request names, by one look-up. */
+export function locate(heard: Heard, where: Where): Promise<Located> {
+  return heard.mode === 'cumulative' ? byText(heard, where) : byNewest(heard, where);
+}
+
+/** The accumulated text is the address: the longest known prefix of it is the parent. */
+async function byText(heard: Heard, { turns, digests, through, deadline }: Where): Promise<Located> {
+  const sessionKey = digests.session(heard.gateway, heard.sessionId);
+  const text = joined(through, heard.text);
+  const texts = prefixes(text);
+  const addresses = texts.map((prefix) => digests.text(sessionKey, prefix));
+  const { turn, ...found } = await turns.lookUp(sessionKey, addresses, deadline);
+  const addressAt = (end: number) => digests.text(sessionKey, text.slice(0, end));
+  const located: Located = {
+    sessionKey,
+    found,
+    known: turn?.rank === texts.length,
+    start: heard.text === '',
+    text,
+    from: turn === undefined ? 0 : (texts[turn.rank - 1] ?? '').length,
+    whole: false,
+    addressAt,
+    openingAddressAt: addressAt,
+  };
+  return turn === undefined ? located : { ...located, turn };
+}
+
+/**
+ * Only the newest input is sent: the turn follows the newest one, and a repeat is told by the id that the
+ * gateway supplies, or else by the same input at the same moment (RULINGS.md 7).
+ */
+async function byNewest(heard: Heard, { turns, digests, through, deadline }: Where): Promise<Located> {
+  const sessionKey = digests.session(heard.gateway, heard.sessionId);
+  const { turn: newest, addresses, ...found } = await turns.newest(sessionKey);
+  const { dial } = found;
+  const id = heard.requestId;
+  const root = digests.text(sessionKey, '');
+  const text = joined(through, heard.text);
+  const heardDigest = digests.below(sessionKey, 'input', heard.text).toString('base64');
+
+  const open = dial !== undefined && dial.sinceEnd === undefined && !dial.closed;
+  const start = heard.text === '' && !(open && !dial.untouched);
+  const below = (parent: Buffer, hop: number) =>
+    id === undefined ? digests.below(parent, 'hop', String(hop)) : digests.below(parent, 'id', id);
+  const addressAt = () => below(newest?.address ?? root, (newest?.hop ?? 0) + 1);
+  const repeated = (): Promise<KnownTurn | undefined> | KnownTurn | undefined => {
+    if (dial === undefined || newest === undefined) return undefined;
+    if (start) return turns.read(sessionKey, dial, root);
+    const window = Math.max(SAME_INPUT_MS, deadline.elapsed());
+    if (id === undefined && newest.age <= window && newest.memory().heard === heardDigest) return newest;
+    const taken = new Set(addresses.map((address) => address.toString('latin1')));
+    const own = id === undefined ? [addressAt()] : addresses.map((address) => digests.below(address, 'id', id));
+    const address = own.find((candidate) => taken.has(candidate.toString('latin1')));
+    return address && turns.read(sessionKey, dial, address);
+  };
+  const repeat = await repeated();
+  const turn = repeat ?? newest;
+
+  const located: Located = {
+    sessionKey,
+    found,
+    known: repeat !== undefined,
+    start,
+    text,
+    from: 0,
+    whole: true,
+    addressAt,
+    // The first screen always stands at the root, so that two starts at once are one dial; a start with an
+    // id stands at its own address as well, by which its repeat is told.
+    openingAddressAt: (end) =>
+      end === text.length && id !== undefined ? below(root, 0) : digests.text(sessionKey, text.slice(0, end)),
+    heardDigest,
+  };
+  return turn === undefined ? located : { ...located, turn };
+}
+
+/** Segments behind a service code are dialled through before the text. */
+function joined(through: string[], text: string): string {
+  return [...through, ...(text === '' ? [] : [text])].join('*');
+}

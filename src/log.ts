@@ -1,0 +1,43 @@
+import { type Logger, pino } from 'pino';
+
+/**
+ * The process's logger: JSON lines on standard output.
+ *
+ * Nothing of a request is serialised: fastify's own serialiser would log the URL, and a driver's error
+ * quotes values in its message, `detail`, `where` and `parameters` (CONTRACT.md section 1, what is never
+ * in a log). Of an error only its class, its code and where it was thrown are kept.
+ */
+export function makeLog(level: string, destination?: { write(line: string): void }): Logger {
+  const settings = {
+    level,
+    base: null,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    serializers: { err: errorFacts, error: errorFacts, req: () => undefined, res: () => undefined },
+    formatters: { level: (label: string) => ({ level: label }) },
+    // An error given as the first argument would otherwise lend its message to the line.
+    hooks: {
+      logMethod(this: Logger, args: unknown[], method: (...args: unknown[]) => void) {
+        const [first, second, ...rest] = args;
+        if (first instanceof Error) return method.apply(this, [{ err: first }, second ?? 'error', ...rest]);
+        if (typeof first === 'object' && first !== null && 'err' in first && second === undefined) {
+          return method.apply(this, [first, 'error']);
+        }
+        return method.apply(this, args);
+      },
+    },
+  };
+  return (destination === undefined ? pino(settings) : pino(settings, destination)) as Logger;
+}
+
+/** What may be said of an error: no message, because messages quote what was typed. */
+export function errorFacts(error: unknown): Record<string, unknown> {
+  if (!(error instanceof Error)) return { type: typeof error };
+  const { code, cause } = error as Error & { code?: unknown };
+  const stack = (error.stack ?? '').split('\n').filter((line) => /^\s+at /.test(line));
+  return {
+    type: error.name === 'Error' ? error.constructor.name : error.name,
+    ...(typeof code === 'string' && /^\w{1,60}$/.test(code) ? { code } : {}),
+    at: stack.slice(0, 6).map((line) => line.trim()),
+    ...(cause instanceof Error ? { cause: errorFacts(cause) } : {}),
+  };
+}

@@ -1,0 +1,251 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { CompiledQuery, sql } from 'kysely';
+import type { Logger } from 'pino';
+import { buildApp } from './app.ts';
+import { type Config, ConfigError, readConfig } from './config.ts';
+import { makeLog } from './log.ts';
+import { MenuError, Menus, readMenus } from './menus.ts';
+import { type Queue, startQueue } from './queue.ts';
+import { Box } from './seal/box.ts';
+import { Digests } from './seal/digests.ts';
+import { type KeyRing, parseKeyRing } from './seal/keys.ts';
+import { type Database, openEmbeddedDatabase, openPostgres } from './store/database.ts';
+import { DirectoryInUse } from './store/embedded.ts';
+import { digestRoot, WrongKeys } from './store/keyring.ts';
+import { loadMenu, storeMenu } from './store/menus.ts';
+import { migrate, migrateServer } from './store/migrate.ts';
+import { dropPartitions, makePartitions } from './store/partitions.ts';
+import { Sessions } from './store/sessions.ts';
+import type { Row, Sql } from './store/sql.ts';
+import { Turns } from './store/turns.ts';
+import { makeTakeTurn } from './turn.ts';
+
+const MIGRATIONS = join(import.meta.dirname, '..', 'migrations');
+const SERVICES = join(import.meta.dirname, 'services');
+
+/** How long a start waits for a database that is not up yet; in milliseconds. */
+const PATIENCE_MS = 30_000;
+/** Between SIGTERM and the closed door: answers say `connection: close`, and balancers see `/health`. */
+const GOODBYE_MS = 1_000;
+/** The contract promises 10 s from SIGTERM to the exit. */
+const EXIT_MS = 9_000;
+/** Turns are kept for this many days; then their partition is dropped. */
+const RETENTION_DAYS = 35;
+/** Openings this close to midnight UTC, in seconds, are taken under a lock (RULINGS.md 18). */
+const MIDNIGHT_SECONDS = 10;
+
+/** A start that cannot be: what is said of it is for a person, without a stack. */
+class StartRefused extends Error {}
+
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  const log = makeLog(config.logLevel);
+  lastWords(log);
+  if (process.argv[2] === 'migrate') return void (await migrateOnly(config, log));
+
+  const documents = readMenus(SERVICES);
+  checkServices(config, documents.map((menu) => menu.service));
+  const { database, ring, notes } = await openDatabase(config, log);
+  const digests = new Digests(await digestRoot(database.kysely, ring, config.digestKey));
+  const box = new Box(ring, 'turns');
+  const turns = new Turns(database.sql, database.laneSql, box, {
+    midnightSeconds: MIDNIGHT_SECONDS,
+    makePartitions: async () => void (await makePartitions(database.kysely)),
+  });
+  await makePartitions(database.kysely);
+  const menus = await Menus.open(
+    {
+      store: (hash, service, document) => storeMenu(database.kysely, hash, service, document),
+      load: (id) => loadMenu(database.kysely, id),
+    },
+    documents,
+  );
+  const takeTurn = makeTakeTurn({
+    turns,
+    menus,
+    digests,
+    codes: { codes: config.serviceCodes, fallback: config.defaultService },
+    ttl: config.sessionTtlMs,
+    underLock: (sessionKey, run) =>
+      database.kysely.transaction().execute(async (tx) => {
+        await sql`select pg_advisory_xact_lock(hashtextextended(${sessionKey.toString('hex')}, 0))`.execute(tx);
+        const within: Sql = async (_name, text, values) =>
+          (await tx.executeQuery<Row>(CompiledQuery.raw(text, values))).rows;
+        return run(turns.through(within));
+      }),
+  });
+  const sessions = new Sessions(database.sql, box);
+  const gateways = ['ixo', ...config.gateways.map((gateway) => gateway.name)];
+  const operators = config.operators.length > 0 ? config.operators : [];
+  const { app, drain } = await buildApp({
+    log,
+    environment: config.environment,
+    takeTurn,
+    digests,
+    operators,
+    own: { name: 'ixo', mode: config.inputMode },
+    via: config.gateways,
+    trustedProxies: config.trustedProxies,
+    rateLimit: config.rateLimit,
+    gatewayAllow: config.gatewayAllow,
+    ...(config.callbackSecret !== undefined && { callbackSecret: config.callbackSecret }),
+    ...(config.redisUrl !== undefined && { redisUrl: config.redisUrl }),
+    sessions: {
+      active: (limit) => sessions.active(config.sessionTtlMs, limit),
+      count: () => sessions.count(config.sessionTtlMs),
+      find: async (sessionId) => {
+        const found = await sessions.newest(gateways.map((gateway) => digests.session(gateway, sessionId)));
+        return found === undefined || found.age > config.sessionTtlMs ? undefined : found;
+      },
+    },
+    connections: database.connections,
+    ping: () => sql`select 1`.execute(database.kysely),
+  });
+  const queue = await startQueue({
+    database,
+    housekeeping: async () => {
+      await makePartitions(database.kysely);
+      await dropPartitions(database.kysely, RETENTION_DAYS);
+    },
+    onError: (error) => log.warn({ err: error }, 'the queue could not reach the database'),
+  });
+
+  leaveWell(log, { app, drain, queue, database });
+  await app.listen({
+    port: config.port,
+    host: config.host,
+    listenTextResolver: (address) => startLine(config, address, notes),
+  });
+}
+
+type Opened = { database: Database; ring: KeyRing; notes: string[] };
+
+async function openDatabase(config: Config, log: Logger): Promise<Opened> {
+  const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
+  if (config.databaseUrl !== undefined && config.keyRing !== undefined) {
+    await patiently(log, () => migrateServer(config.databaseUrl as string, MIGRATIONS));
+    return { database: openPostgres(config.databaseUrl, onLost), ring: config.keyRing, notes: ['Postgres by DATABASE_URL'] };
+  }
+  const database = await openEmbeddedDatabase(config.dataDir);
+  await migrate(database.kysely, MIGRATIONS);
+  const notes = [`embedded Postgres in ${config.dataDir} (survives a crash of the process, not a power loss; one process only)`];
+  if (config.keyRing !== undefined) return { database, ring: config.keyRing, notes };
+  return { database, ring: parseKeyRing(keptKey(config.dataDir)), notes: [...notes, `key in ${join(config.dataDir, 'key')}`] };
+}
+
+/** The generated key of an embedded database, made once. */
+function keptKey(directory: string): string {
+  const file = join(directory, 'key');
+  if (!existsSync(file)) {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    writeFileSync(file, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600, flag: 'wx' });
+  }
+  return readFileSync(file, 'utf8').trim();
+}
+
+async function migrateOnly(config: Config, log: Logger): Promise<void> {
+  const applied =
+    config.databaseUrl === undefined
+      ? await migrateEmbedded(config.dataDir)
+      : await patiently(log, () => migrateServer(config.databaseUrl as string, MIGRATIONS));
+  log.info({ applied }, applied.length === 0 ? 'nothing to migrate' : 'migrated');
+}
+
+async function migrateEmbedded(directory: string): Promise<string[]> {
+  const database = await openEmbeddedDatabase(directory);
+  try {
+    return await migrate(database.kysely, MIGRATIONS);
+  } finally {
+    await database.close();
+  }
+}
+
+/** Tries again while the database is not up yet: in a compose file or a pod everything starts at once. */
+async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
+  const until = performance.now() + PATIENCE_MS;
+  for (;;) {
+    try {
+      return await run();
+    } catch (error) {
+      const code = (error as { code?: string }).code ?? '';
+      // Refused, not found, not answering; or a server that is just starting (57P03).
+      const away = /^(E[A-Z]+|57P03)$/.test(code) || (error as Error).message.includes('timeout');
+      if (!away) throw error;
+      if (performance.now() > until) throw new StartRefused(`the database of DATABASE_URL does not answer (${code})`);
+      log.warn({ err: error }, 'waiting for the database');
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+    }
+  }
+}
+
+function checkServices(config: Config, services: string[]): void {
+  const problems = [...config.serviceCodes]
+    .filter(([, service]) => !services.includes(service))
+    .map(([code, service]) => `SERVICE_CODES: ${code} names ${service}, which is none of ${services.join(', ')}`);
+  if (!services.includes(config.defaultService)) {
+    problems.push(`DEFAULT_SERVICE: ${config.defaultService} is none of ${services.join(', ')}`);
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+}
+
+type Running = { app: Awaited<ReturnType<typeof buildApp>>['app']; drain(): void; queue: Queue; database: Database };
+
+/** SIGTERM and SIGINT: say goodbye, finish what is under way, exit 0. A second signal changes nothing. */
+function leaveWell(log: Logger, { app, drain, queue, database }: Running): void {
+  let leaving = false;
+  const leave = async () => {
+    if (leaving) return;
+    leaving = true;
+    log.info('draining');
+    setTimeout(() => process.exit(0), EXIT_MS).unref();
+    drain();
+    await new Promise((resolve) => setTimeout(resolve, GOODBYE_MS));
+    await app.close();
+    await queue.stop().catch((error: unknown) => log.warn({ err: error }, 'the queue did not stop cleanly'));
+    await database.close().catch((error: unknown) => log.warn({ err: error }, 'the database did not close cleanly'));
+    log.info('stopped');
+    process.exit(0);
+  };
+  process.on('SIGTERM', () => void leave());
+  process.on('SIGINT', () => void leave());
+}
+
+/** What nobody caught is logged like any error, without its message, and ends the process. */
+function lastWords(log: Logger): void {
+  const end = (error: unknown) => {
+    log.fatal({ err: error }, 'an error that nobody caught');
+    process.exit(1);
+  };
+  process.on('uncaughtException', end);
+  process.on('unhandledRejection', end);
+}
+
+function startLine(config: Config, address: string, notes: string[]): string {
+  const warnings: string[] = [];
+  if (config.trustedProxies.length > 0) warnings.push(`proxies believed: ${config.trustedProxies.join(', ')} (narrow it with TRUSTED_PROXIES)`);
+  if (config.environment === 'production') {
+    if (config.gatewayAllow.empty && config.callbackSecret === undefined) {
+      warnings.push('WARNING anybody may call the gateway routes: set GATEWAY_ALLOW or CALLBACK_SECRET');
+    }
+    if (config.rateLimit.allow.empty) warnings.push('WARNING set RATE_LIMIT_ALLOW to the networks of your aggregators');
+  }
+  const operator = config.operators.length > 0 ? 'operators by token' : 'operator routes open to this machine only';
+  return [`ussd gateway on ${address}`, config.environment, ...notes, operator, ...warnings].join(' | ');
+}
+
+main().catch((error: unknown) => {
+  const said =
+    error instanceof ConfigError || error instanceof MenuError
+      ? error.problems
+      : error instanceof WrongKeys || error instanceof DirectoryInUse || error instanceof StartRefused
+        ? [error.message]
+        : undefined;
+  if (said === undefined) {
+    makeLog('info').fatal({ err: error }, 'the start failed');
+  } else {
+    process.stderr.write(`ussd gateway cannot start:\n${said.map((line) => `  ${line}\n`).join('')}`);
+  }
+  process.exit(1);
+});

@@ -1,0 +1,118 @@
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { LineCounter, parseDocument } from 'yaml';
+import { lint } from './flow/lint.ts';
+import { Menu } from './flow/menu.ts';
+
+/** Documents that may not answer anybody, with every problem found: file, line where known, reason. */
+export class MenuError extends Error {
+  readonly code = 'menu_refused';
+  readonly problems: string[];
+  constructor(problems: string[]) {
+    super(problems.join('\n'));
+    this.problems = problems;
+  }
+}
+
+/** A document in use: `id` is its number in the database, under which sessions are pinned to it. */
+export type Loaded = { id: number; menu: Menu };
+
+/** Where documents are kept; the database, in the running process. */
+export type MenuStore = {
+  store(hash: string, service: string, document: unknown): Promise<number>;
+  load(id: number): Promise<unknown>;
+};
+
+/** The services that can be dialled, and every older version that a session may still be on. */
+export class Menus {
+  readonly #store: MenuStore;
+  readonly #current = new Map<string, Loaded>();
+  readonly #byId = new Map<number, Menu>();
+
+  private constructor(store: MenuStore) {
+    this.#store = store;
+  }
+
+  /** Stores the documents and serves them. */
+  static async open(store: MenuStore, documents: Menu[]): Promise<Menus> {
+    const menus = new Menus(store);
+    for (const menu of documents) {
+      const id = await store.store(hashOf(menu), menu.service, menu);
+      menus.#current.set(menu.service, { id, menu });
+      menus.#byId.set(id, menu);
+    }
+    return menus;
+  }
+
+  /** The version on which a new dial opens. Throws where there is no such service. */
+  current(service: string): Loaded {
+    const loaded = this.#current.get(service);
+    if (loaded === undefined) throw new Error(`there is no service ${service}`);
+    return loaded;
+  }
+
+  /** The version with this number, from the database where another instance stored it. */
+  async pinned(id: number): Promise<Menu> {
+    const known = this.#byId.get(id);
+    if (known !== undefined) return known;
+    const menu = Menu.parse(await this.#store.load(id));
+    this.#byId.set(id, menu);
+    return menu;
+  }
+
+  /** The names of all services. */
+  services(): string[] {
+    return [...this.#current.keys()];
+  }
+}
+
+/**
+ * Reads every `<folder>/<service>/menu.yaml`. Throws `MenuError` with all problems of all files: a bad
+ * document stops the start instead of half a service answering.
+ */
+export function readMenus(folder: string): Menu[] {
+  const problems: string[] = [];
+  const menus: Menu[] = [];
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    if (!entry.isDirectory()) continue;
+    const file = join(entry.name, 'menu.yaml');
+    const read = parseMenu(readFileSync(join(folder, file), 'utf8'), file);
+    if (read.menu === undefined) problems.push(...read.problems);
+    else if (read.menu.service !== entry.name) problems.push(`${file}: service: is not the name of its folder`);
+    else menus.push(read.menu);
+  }
+  if (problems.length > 0) throw new MenuError(problems);
+  return menus;
+}
+
+/** One document from its text: the menu, or its problems as `file:line: place: reason`. */
+export function parseMenu(text: string, file: string): { menu: Menu } | { menu?: undefined; problems: string[] } {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const lineAt = (offset: number | undefined) => (offset === undefined ? '' : `:${lines.linePos(offset).line}`);
+  const lineOf = (path: PropertyKey[]): string => {
+    for (let length = path.length; length > 0; length -= 1) {
+      const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] } | undefined;
+      if (node?.range) return lineAt(node.range[0]);
+    }
+    return '';
+  };
+  if (document.errors.length > 0) {
+    return { problems: document.errors.map((error) => `${file}${lineAt(error.pos[0])}: ${error.message}`) };
+  }
+  const parsed = Menu.safeParse(document.toJS({ maxAliasCount: 100 }));
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map(
+      (issue) => `${file}${lineOf(issue.path)}: ${issue.path.join('.') || 'document'}: ${issue.message}`,
+    );
+    return { problems };
+  }
+  const findings = lint(parsed.data);
+  if (findings.length === 0) return { menu: parsed.data };
+  return { problems: findings.map(({ node, problem }) => `${file}${lineOf(['nodes', node])}: ${node}: ${problem}`) };
+}
+
+function hashOf(menu: Menu): string {
+  return createHash('sha256').update(JSON.stringify(menu)).digest('hex').slice(0, 32);
+}

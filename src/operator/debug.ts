@@ -1,0 +1,93 @@
+import type { FastifyInstance } from 'fastify';
+import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { screenText } from '../flow/screen.ts';
+import type { Guard } from '../guard.ts';
+import type { Session } from '../store/sessions.ts';
+
+export type DebugParts = {
+  guard: Guard;
+  /** The ids of active sessions, newest first, and how many there are. */
+  active(limit: number): Promise<string[]>;
+  count(): Promise<number>;
+  /** The newest dial of a session id, whatever the gateway; undefined where unknown or expired. */
+  find(sessionId: string): Promise<Session | undefined>;
+};
+
+/** More ids than this help nobody; \`count\` is the whole number. */
+const MOST_LISTED = 1_000;
+
+const Active = z.array(z.string());
+
+const Debug = z.object({
+  sessionId: z.string(),
+  debugInfo: z.object({
+    state: z.string().describe('The node on which the session is.'),
+    context: z.object({
+      sessionId: z.string(),
+      phoneNumber: z.string(),
+      message: z.string().describe('The last screen.'),
+      isAuthenticated: z.boolean(),
+    }),
+    status: z.enum(['active', 'ended']),
+  }),
+  activeSessions: Active,
+});
+
+const Failure = z.object({ error: z.string() });
+
+/** What an operator may look at (ixo-ussd-gateway-api): sessions, never what was typed in them. */
+export async function debug(app: FastifyInstance, parts: DebugParts): Promise<void> {
+  const typed = app.withTypeProvider<ZodTypeProvider>();
+  const onRequest = parts.guard('read');
+  const described = { tags: ['operator'], security: [{ operator: [] }] };
+
+  typed.get(
+    '/api/ussd/debug/:sessionId',
+    {
+      onRequest,
+      schema: {
+        ...described,
+        summary: 'One session: where it is, and its last screen',
+        params: z.object({ sessionId: z.string().max(100) }),
+        response: { 200: Debug, 404: Failure },
+      },
+    },
+    async (request, reply) => {
+      const { sessionId } = request.params;
+      const session = await parts.find(sessionId);
+      if (session === undefined) return reply.code(404).send({ error: 'Session not found' });
+      const { opening, last, ended } = session;
+      return {
+        sessionId,
+        debugInfo: {
+          state: last.state.node,
+          context: {
+            sessionId,
+            phoneNumber: opening.opening?.msisdn ?? '',
+            message: screenText(last.screen),
+            isAuthenticated: false,
+          },
+          status: ended ? ('ended' as const) : ('active' as const),
+        },
+        activeSessions: await parts.active(MOST_LISTED),
+      };
+    },
+  );
+
+  typed.get(
+    '/api/ussd/sessions',
+    {
+      onRequest,
+      schema: {
+        ...described,
+        summary: 'Active sessions, newest first',
+        response: { 200: z.object({ activeSessions: Active, count: z.int() }) },
+      },
+    },
+    async () => {
+      const [activeSessions, count] = await Promise.all([parts.active(MOST_LISTED), parts.count()]);
+      return { activeSessions, count };
+    },
+  );
+}

@@ -1,0 +1,74 @@
+import type { FastifyInstance } from 'fastify';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Guard } from '../guard.ts';
+
+/** What one turn adds to the counts. No label ever holds a phone number, a session id or anything typed. */
+export type CountedTurn = { gateway: string; outcome: string; service?: string; node?: string; seconds: number };
+
+export type MetricsParts = {
+  guard: Guard;
+  activeSessions(): Promise<number>;
+  connections(): { total: number; idle: number; waiting: number };
+};
+
+/** The process's metrics (Prometheus text format), and the function that counts a turn. */
+export function makeMetrics(parts: MetricsParts) {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  const turns = new Counter({
+    name: 'ussd_turns_total',
+    help: 'Turns by gateway and outcome',
+    labelNames: ['gateway', 'outcome'],
+    registers,
+  });
+  const duration = new Histogram({
+    name: 'ussd_turn_duration_seconds',
+    help: 'From the request to its answer',
+    labelNames: ['outcome'],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
+    registers,
+  });
+  const screens = new Counter({
+    name: 'ussd_screens_total',
+    help: 'Screens shown, replays left out',
+    labelNames: ['service', 'node'],
+    registers,
+  });
+  new Gauge({
+    name: 'ussd_active_sessions',
+    help: 'Sessions that have neither ended nor expired',
+    registers,
+    async collect() {
+      this.set(await parts.activeSessions().catch(() => Number.NaN));
+    },
+  });
+  new Gauge({
+    name: 'ussd_database_connections',
+    help: 'Connections of the pools by state; waiting counts those who want one',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      for (const [state, count] of Object.entries(parts.connections())) this.set({ state }, count);
+    },
+  });
+
+  const count = ({ gateway, outcome, service, node, seconds }: CountedTurn) => {
+    turns.inc({ gateway, outcome });
+    duration.observe({ outcome }, seconds);
+    if (outcome === 'ok' && service !== undefined && node !== undefined) screens.inc({ service, node });
+  };
+
+  const routes = async (app: FastifyInstance): Promise<void> => {
+    app.get(
+      '/metrics',
+      {
+        onRequest: parts.guard('read'),
+        schema: { summary: 'Prometheus metrics', tags: ['operator'], security: [{ operator: [] }] },
+      },
+      async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
+    );
+  };
+
+  return { count, routes };
+}

@@ -1,0 +1,61 @@
+import { createHmac } from 'node:crypto';
+import { subkey } from './keys.ts';
+
+/** 128 bits tell any two texts apart that one deployment will ever see, at half the index size of 256. */
+const DIGEST_BYTES = 16;
+
+const ZERO = Buffer.of(0);
+
+/**
+ * Keyed digests (HMAC-SHA256, cut to 128 bits): look-ups without the value on disk. Keyed because
+ * phone numbers and five-digit PINs are few enough to be tried one by one. Every kind has a key of its
+ * own, so that a digest of one kind says nothing about another (CONTRACT.md section 2).
+ */
+export class Digests {
+  readonly #session: Buffer;
+  readonly #phone: Buffer;
+  readonly #text: Buffer;
+  readonly #pseudonym: Buffer;
+
+  constructor(root: Buffer) {
+    this.#session = subkey(root, 'digest session');
+    this.#phone = subkey(root, 'digest phone');
+    this.#text = subkey(root, 'digest text');
+    this.#pseudonym = subkey(root, 'pseudonym');
+  }
+
+  /** The key of a session: gateways have session spaces of their own (RULINGS.md 18). */
+  session(gateway: string, sessionId: string): Buffer {
+    return digest(this.#session, Buffer.from(gateway), ZERO, Buffer.from(sessionId));
+  }
+
+  /** The look-up digest of a phone number (E.164 with its plus). */
+  phone(msisdn: string): Buffer {
+    return digest(this.#phone, Buffer.from(msisdn));
+  }
+
+  /** The address of a turn: its accumulated text within its session (RULINGS.md 18). */
+  text(sessionKey: Buffer, text: string): Buffer {
+    return digest(this.#text, sessionKey, ZERO, Buffer.from(text));
+  }
+
+  /**
+   * The address of a turn below another where the gateway sends no accumulated text: the parent's
+   * address and what tells this request from others (RULINGS.md 7). `kind` keeps ids and hops
+   * apart, and from the digest of an input by which its repeat is told.
+   */
+  below(parent: Buffer, kind: 'id' | 'hop' | 'input', name: string): Buffer {
+    return digest(this.#text, parent, ZERO, Buffer.from(`${kind}\0${name}`));
+  }
+
+  /** What stands in logs instead of a phone number: `m_` and 48 bits in hex. */
+  pseudonym(msisdn: string): string {
+    return `m_${createHmac('sha256', this.#pseudonym).update(msisdn).digest('hex').slice(0, 12)}`;
+  }
+}
+
+function digest(key: Buffer, ...parts: Buffer[]): Buffer {
+  const hmac = createHmac('sha256', key);
+  for (const part of parts) hmac.update(part);
+  return hmac.digest().subarray(0, DIGEST_BYTES);
+}

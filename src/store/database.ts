@@ -1,0 +1,139 @@
+import { Kysely, PGliteAdapter, PGliteDriver, PostgresDialect, PostgresIntrospector, PostgresQueryCompiler } from 'kysely';
+import pg from 'pg';
+import { openEmbedded } from './embedded.ts';
+import { type Sql, sqlState } from './sql.ts';
+import type { Tables } from './tables.ts';
+
+/** Every wait on the database is bounded; in milliseconds. A request has 4.5 s in all (RULINGS.md 8). */
+const CONNECT_MS = 2_000;
+const STATEMENT_MS = 3_000;
+/** Behind the server's own limit: for a server that does not even answer that it gave up. */
+const QUERY_MS = 3_500;
+const IDLE_TRANSACTION_MS = 5_000;
+/** A stranger's open transaction must not stall the lane (RULINGS.md 21). */
+const LANE_LOCK_MS = 250;
+const LOCK_MS = 2_000;
+const CONNECTIONS = 8;
+/** One batch of reads and one of writes at a time: more lanes shrink the batches and lose. */
+const LANE_CONNECTIONS = 2;
+
+export type Database = {
+  kind: 'postgres' | 'embedded';
+  kysely: Kysely<Tables>;
+  /** Single statements of the hot path. */
+  sql: Sql;
+  /** The same for whole batches: own connections, a short lock limit. */
+  laneSql: Sql;
+  /** What the queue connects through. */
+  boss: { connectionString: string } | { embedded: Embedded };
+  connections(): { total: number; idle: number; waiting: number };
+  close(): Promise<void>;
+};
+
+type Embedded = Awaited<ReturnType<typeof openEmbedded>>['pglite'];
+
+/** Opens a Postgres server by URL. Nothing is connected yet; a terminated connection is only replaced. */
+export function openPostgres(url: string, onLost: (error: Error) => void): Database {
+  const pool = connect(url, { max: CONNECTIONS, lock_timeout: LOCK_MS }, onLost);
+  const lane = connect(url, { max: LANE_CONNECTIONS, lock_timeout: LANE_LOCK_MS }, onLost);
+  return {
+    kind: 'postgres',
+    kysely: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }),
+    sql: statements(pool),
+    laneSql: statements(lane),
+    boss: { connectionString: url },
+    connections: () => ({
+      total: pool.totalCount + lane.totalCount,
+      idle: pool.idleCount + lane.idleCount,
+      waiting: pool.waitingCount + lane.waitingCount,
+    }),
+    close: async () => {
+      await Promise.all([pool.end(), lane.end()]);
+    },
+  };
+}
+
+/**
+ * Opens the embedded Postgres in a directory. It has one connection, and no statement limit is enforced
+ * in it: callers stop waiting at their deadline instead. Throws `DirectoryInUse`.
+ */
+export async function openEmbeddedDatabase(directory: string): Promise<Database> {
+  const { pglite, release } = await openEmbedded(directory);
+  const sql: Sql = async (_name, text, values) => (await pglite.query<Record<string, unknown>>(text, values)).rows;
+  const kysely = new Kysely<Tables>({
+    dialect: {
+      createAdapter: () => new PGliteAdapter(),
+      createDriver: () => new OneAtATime({ pglite }),
+      createIntrospector: (db) => new PostgresIntrospector(db),
+      createQueryCompiler: () => new PostgresQueryCompiler(),
+    },
+  });
+  return {
+    kind: 'embedded',
+    kysely,
+    sql,
+    laneSql: sql,
+    boss: { embedded: pglite },
+    connections: () => ({ total: 1, idle: 0, waiting: 0 }),
+    close: async () => {
+      await pglite.close();
+      await release();
+    },
+  };
+}
+
+/**
+ * Kysely's PGlite driver hands the same connection to everybody at once, so that a query made beside an
+ * open transaction becomes part of it. Here the connection has one holder at a time.
+ */
+class OneAtATime extends PGliteDriver {
+  #last: Promise<void> = Promise.resolve();
+  #release: (() => void) | undefined;
+
+  override async acquireConnection() {
+    const before = this.#last;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#last = promise;
+    await before;
+    this.#release = resolve;
+    return super.acquireConnection();
+  }
+
+  override async releaseConnection() {
+    this.#release?.();
+  }
+}
+
+function connect(url: string, settings: pg.PoolConfig, onLost: (error: Error) => void): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: url,
+    connectionTimeoutMillis: CONNECT_MS,
+    statement_timeout: STATEMENT_MS,
+    query_timeout: QUERY_MS,
+    idle_in_transaction_session_timeout: IDLE_TRANSACTION_MS,
+    idleTimeoutMillis: 30_000,
+    keepAlive: true,
+    application_name: 'ussd-gateway',
+    ...settings,
+  });
+  // Without both listeners a backend that is terminated ends the process: the pool's covers idle
+  // clients only, a client's its time outside the pool.
+  pool.on('error', onLost);
+  pool.on('connect', (client) => client.on('error', onLost));
+  return pool;
+}
+
+function statements(pool: pg.Pool): Sql {
+  return async (name, text, values) => {
+    const client = await pool.connect();
+    try {
+      const { rows } = await client.query({ name, text, values });
+      client.release();
+      return rows;
+    } catch (error) {
+      // A statement that failed leaves a good connection; anything else is not to be used again.
+      client.release(sqlState(error) === undefined);
+      throw error;
+    }
+  };
+}

@@ -1,0 +1,79 @@
+import { closeSync, linkSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { PGlite } from '@electric-sql/pglite';
+
+/** Another process holds the directory: two on one embedded database corrupt it. */
+export class DirectoryInUse extends Error {
+  readonly code = 'directory_in_use';
+  constructor(directory: string, pid: number) {
+    super(`the data directory ${directory} is in use by process ${pid}`);
+  }
+}
+
+/** Opens PGlite under `directory`, made if missing, held by a lock file. Throws `DirectoryInUse`. */
+export async function openEmbedded(directory: string): Promise<{ pglite: PGlite; release(): Promise<void> }> {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const lock = join(directory, 'lock');
+  hold(lock, directory);
+  const release = async () => rmSync(lock, { force: true });
+  try {
+    return { pglite: await PGlite.create(join(directory, 'postgres')), release };
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+function hold(lock: string, directory: string, again = true): void {
+  const mine = `${process.pid} ${startOf(process.pid)}\n`;
+  try {
+    const file = openSync(lock, 'wx', 0o600);
+    writeSync(file, mine);
+    closeSync(file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    const seen = read(lock);
+    const [pid = Number.NaN, start] = seen.trim().split(' ').map(Number);
+    // A process id comes again; with the moment of its start it does not.
+    if (pid !== process.pid && isRunning(pid) && start === startOf(pid)) throw new DirectoryInUse(directory, pid);
+    if (!again) throw error;
+    setAside(lock, seen);
+    hold(lock, directory, false);
+  }
+}
+
+/** Takes away the lock of a holder that was killed, unless somebody else has just replaced it. */
+function setAside(lock: string, seen: string): void {
+  const aside = `${lock}.${process.pid}`;
+  try {
+    renameSync(lock, aside);
+    if (read(aside) !== seen) linkSync(aside, lock);
+    rmSync(aside, { force: true });
+  } catch {
+    // Somebody was faster; the exclusive open that follows decides.
+  }
+}
+
+function read(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function isRunning(pid: number): boolean {
+  if (Number.isNaN(pid)) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Clock ticks from boot to the start of a process (proc(5), stat field 22); 0 where there is no /proc. */
+function startOf(pid: number): number {
+  const fields = read(`/proc/${pid}/stat`).split(') ').at(-1)?.split(' ') ?? [];
+  return Number(fields[19] ?? 0);
+}

@@ -1,0 +1,77 @@
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import type { Kysely } from 'kysely';
+import { Box, SealError } from '../seal/box.ts';
+import { type KeyRing, subkey } from '../seal/keys.ts';
+import { bytes } from './sql.ts';
+import type { Tables } from './tables.ts';
+
+/** The process holds other keys than the ones this database was written with. */
+export class WrongKeys extends Error {
+  readonly code = 'wrong_keys';
+}
+
+const BOUND = Buffer.from('digest_key');
+
+/**
+ * The root of all keyed digests (RULINGS.md 26). Without a given key a random one is made once and kept
+ * in the database, wrapped by the active key. Refuses a process that has other keys, before it could
+ * write anything that nobody else can read. Throws `WrongKeys`.
+ */
+export async function digestRoot(db: Kysely<Tables>, ring: KeyRing, given: Buffer | undefined): Promise<Buffer> {
+  const box = new Box(ring, 'wrap');
+  const root = given ?? randomBytes(32);
+  const source = given === undefined ? 'made' : 'given';
+  // A given key stays outside the database; what is wrapped then only proves that it is the same one.
+  const secret = given === undefined ? root : proof(given);
+  await db
+    .insertInto('digest_key')
+    .values({ source, wrapped: box.seal(secret, BOUND) })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+  const stored = await db.selectFrom('digest_key').selectAll().executeTakeFirstOrThrow();
+  const kept = unwrap(box, bytes(stored.wrapped));
+  await checkKeys(db, ring);
+  if (stored.source !== source) {
+    throw new WrongKeys(
+      given === undefined
+        ? 'this database was set up with DIGEST_KEY: set the same one'
+        : 'this database was set up without DIGEST_KEY: unset it',
+    );
+  }
+  if (given === undefined) return kept;
+  if (!timingSafeEqual(kept, proof(given))) throw new WrongKeys('DIGEST_KEY is not the one this database was set up with');
+  return given;
+}
+
+function unwrap(box: Box, wrapped: Buffer): Buffer {
+  try {
+    return box.open(wrapped, BOUND);
+  } catch (error) {
+    if (!(error instanceof SealError)) throw error;
+    throw new WrongKeys(
+      error.code === 'key_missing'
+        ? 'PIN_ENCRYPTION_KEY lacks the key that this database was set up with'
+        : 'PIN_ENCRYPTION_KEY has another key under an id that this database knows',
+    );
+  }
+}
+
+/** One value per key id, so that two instances cannot use one id for two keys. */
+async function checkKeys(db: Kysely<Tables>, ring: KeyRing): Promise<void> {
+  for (const [kid, key] of ring.keys) {
+    const value = proof(key);
+    await db
+      .insertInto('key_checks')
+      .values({ kid, check_value: value })
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    const row = await db.selectFrom('key_checks').selectAll().where('kid', '=', kid).executeTakeFirstOrThrow();
+    if (!timingSafeEqual(bytes(row.check_value), value)) {
+      throw new WrongKeys(`PIN_ENCRYPTION_KEY has another key under the id ${kid} than this database knows`);
+    }
+  }
+}
+
+function proof(key: Buffer): Buffer {
+  return createHmac('sha256', subkey(key, 'check')).update('ussd').digest();
+}

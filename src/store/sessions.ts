@@ -1,0 +1,96 @@
+import { type Memory, unpack } from '../flow/memory.ts';
+import { Outcome } from '../flow/dial.ts';
+import type { Box } from '../seal/box.ts';
+import { bytes, type Sql } from './sql.ts';
+import { rowKey } from './turns.ts';
+
+/** A dial as an operator sees it. */
+export type Session = { last: Memory; opening: Memory; ended: boolean; age: number };
+
+const TODAY = `(now() at time zone 'utc')::date`;
+
+/**
+ * Dials with a turn within the time to live that have not ended, newest first; of a session id only its
+ * newest dial counts. The BRIN index on \`at\` bounds the scan to the newest blocks.
+ */
+const ACTIVE = (columns: string, tail: string) => `
+  with recent as (
+    select t.session_key, t.day, t.dial, max(t.at) as last_at, bool_or(t.ended) as ended
+    from turns t
+    where t.at > now() - $1::float8 * interval '1 ms' and t.day between ${TODAY} - 1 and ${TODAY}
+    group by 1, 2, 3),
+  newest as (
+    select distinct on (session_key) * from recent order by session_key, day desc, dial desc)
+  select ${columns} from newest n where not n.ended ${tail}`;
+
+const COUNT_ACTIVE = ACTIVE('count(*)::int as count', '');
+
+const LIST_ACTIVE = `
+  select a.session_key, a.day::text as day, a.dial, o.address, o.sealed
+  from (${ACTIVE('n.session_key, n.day, n.dial, n.last_at', 'order by n.last_at desc limit $2')}) a
+  join lateral (
+    select t.address, t.sealed from turns t
+    where t.session_key = a.session_key and t.day = a.day and t.dial = a.dial and t.hop = 0 limit 1) o on true
+  order by a.last_at desc`;
+
+/** The newest dial of any of the session keys, with its first and its newest turn. */
+const SESSION = `
+  select d.session_key, d.day::text as day, d.dial, d.ended,
+    extract(epoch from clock_timestamp() - d.last_at)::float8 * 1000 as age_ms,
+    f.address as first_address, f.sealed as first_sealed, l.address as last_address, l.sealed as last_sealed
+  from (
+    select t.session_key, t.day, t.dial, min(t.at) as opened, bool_or(t.ended) as ended,
+      max(t.at) filter (where t.outcome < ${Outcome.expired}) as last_at
+    from turns t
+    where t.session_key = any($1::bytea[]) and t.day between ${TODAY} - 1 and ${TODAY}
+    group by 1, 2, 3 order by 4 desc, 2 desc, 3 desc limit 1) d
+  join lateral (
+    select t.address, t.sealed from turns t
+    where t.session_key = d.session_key and t.day = d.day and t.dial = d.dial and t.hop = 0 limit 1) f on true
+  join lateral (
+    select t.address, t.sealed from turns t
+    where t.session_key = d.session_key and t.day = d.day and t.dial = d.dial and t.outcome < ${Outcome.expired}
+    order by t.at desc, t.hop desc limit 1) l on true`;
+
+/** What operators ask of the turns; `ttl` is in milliseconds. */
+export class Sessions {
+  readonly #sql: Sql;
+  readonly #box: Box;
+
+  constructor(sql: Sql, box: Box) {
+    this.#sql = sql;
+    this.#box = box;
+  }
+
+  /** How many sessions are active. */
+  async count(ttl: number): Promise<number> {
+    const [row] = await this.#sql('sessions_count', COUNT_ACTIVE, [ttl]);
+    return (row?.count as number | undefined) ?? 0;
+  }
+
+  /** The ids of active sessions, newest first, at most `limit`. */
+  async active(ttl: number, limit: number): Promise<string[]> {
+    const rows = await this.#sql('sessions_active', LIST_ACTIVE, [ttl, limit]);
+    return rows.flatMap((row) => {
+      const memory = this.#open(row.session_key, row, row.address, row.sealed);
+      return memory.opening === undefined ? [] : [memory.opening.sessionId];
+    });
+  }
+
+  /** The newest dial among these session keys. */
+  async newest(sessionKeys: Buffer[]): Promise<Session | undefined> {
+    const [row] = await this.#sql('sessions_newest', SESSION, [sessionKeys]);
+    if (row === undefined) return undefined;
+    return {
+      opening: this.#open(row.session_key, row, row.first_address, row.first_sealed),
+      last: this.#open(row.session_key, row, row.last_address, row.last_sealed),
+      ended: row.ended as boolean,
+      age: row.age_ms as number,
+    };
+  }
+
+  #open(sessionKey: unknown, row: Record<string, unknown>, address: unknown, sealed: unknown): Memory {
+    const dial = { day: row.day as string, dial: row.dial as number };
+    return unpack(this.#box.open(bytes(sealed), rowKey(bytes(sessionKey), dial, bytes(address)), dial.day));
+  }
+}

@@ -1,0 +1,333 @@
+import type { Deadline } from '../flow/heard.ts';
+import { type FoundDial, Outcome } from '../flow/dial.ts';
+import { type Memory, pack, unpack } from '../flow/memory.ts';
+import type { Box } from '../seal/box.ts';
+import { Lane } from './lane.ts';
+import { bytes, type Row, type Sql, SqlState, sqlState, Unavailable } from './sql.ts';
+
+/** A turn to be inserted. `asked` is the database's clock at its look-up, in seconds since 1970. */
+export type NewTurn = {
+  sessionKey: Buffer;
+  day: string;
+  dial: number;
+  address: Buffer;
+  hop: number;
+  outcome: Outcome;
+  node: number;
+  menu: number;
+  network: number | null;
+  phone: Buffer;
+  service: string;
+  memory: Memory;
+  asked: number;
+};
+
+/** A turn that is known. */
+export type KnownTurn = {
+  address: Buffer;
+  hop: number;
+  phone: Buffer;
+  service: string;
+  menu: number;
+  /** Milliseconds since its commit. */
+  age: number;
+  ended: boolean;
+  /** Opens the seal. Throws `SealError`. */
+  memory(): Memory;
+};
+
+/** The answer of a look-up. */
+export type Found = {
+  /** The UTC day and the clock of the database. */
+  today: string;
+  asked: number;
+  /** Within seconds of midnight UTC: the only time at which a key alone does not decide an opening. */
+  nearMidnight: boolean;
+  dial?: FoundDial;
+  /** The longest known of the addresses asked for; `rank` is its place in the list. */
+  turn?: KnownTurn & { rank: number };
+};
+
+/** The newest turn of a dial and the addresses of all of them, oldest first. */
+export type FoundNewest = Omit<Found, 'turn'> & { turn?: KnownTurn; addresses: Buffer[] };
+
+type Question = { sessionKey: Buffer; addresses: Buffer[] };
+
+/**
+ * A look-up is for openings and parents alike, so a turn whose process slept in between must not be
+ * written on what was true then; longer than any deadline, so that nobody is refused who is on time.
+ */
+const FRESH_SECONDS = 10;
+
+const TODAY = `(now() at time zone 'utc')::date`;
+
+const CLOCK = `${TODAY}::text as today, extract(epoch from clock_timestamp())::float8 as asked`;
+
+/** The newest dial of one session. Both bounds on \`day\` matter: partitions are pruned by them. */
+const NEWEST_DIAL = (key: string) => `
+  select t.day, t.dial, min(t.at) as opened,
+    max(t.at) filter (where t.outcome <> ${Outcome.expired}) as last_at,
+    max(t.at) filter (where t.ended and t.outcome < ${Outcome.expired}) as ended_at,
+    bool_or(t.outcome = ${Outcome.closed}) as closed
+  from turns t
+  where t.session_key = ${key} and t.day between ${TODAY} - 1 and ${TODAY}
+  group by t.day, t.dial order by t.day desc, t.dial desc limit 1`;
+
+const DIAL_COLUMNS = `d.day::text as day, d.dial, d.closed,
+  extract(epoch from clock_timestamp() - d.opened)::float8 * 1000 as age_ms,
+  extract(epoch from clock_timestamp() - d.last_at)::float8 * 1000 as idle_ms,
+  extract(epoch from clock_timestamp() - d.ended_at)::float8 * 1000 as since_end_ms`;
+
+const TURN_COLUMNS = (t: string) => `${t}.address, ${t}.hop, ${t}.phone, ${t}.service, ${t}.menu, ${t}.sealed,
+  ${t}.ended as turn_ended, ${t}.at as turn_at`;
+
+/**
+ * One look-up for a whole batch (RULINGS.md 18). The candidate addresses of a request travel as one
+ * value, 16 bytes each, so that a batch costs the sum of its candidates and not their square.
+ */
+const LOOK_UP = `
+  select r.i, ${CLOCK}, ${DIAL_COLUMNS}, p.*, p.turn_at = d.last_at as untouched,
+    extract(epoch from clock_timestamp() - p.turn_at)::float8 * 1000 as turn_age_ms
+  from unnest($1::int[], $2::bytea[], $3::bytea[]) r(i, session_key, addresses)
+  left join lateral (${NEWEST_DIAL('r.session_key')}) d on true
+  left join lateral (
+    select n.n as rank, ${TURN_COLUMNS('t')}
+    from generate_series(1, length(r.addresses) / 16) n(n)
+    join turns t on t.session_key = r.session_key and t.day = d.day and t.dial = d.dial
+      and t.address = substr(r.addresses, n.n * 16 - 15, 16)
+    order by n.n desc limit 1) p on true`;
+
+/** For gateways that send the newest input only: the newest turn, and every address of its dial. */
+const NEWEST = `
+  select ${CLOCK}, ${DIAL_COLUMNS}, p.*, p.hop = 0 or p.turn_at = d.opened as untouched, a.addresses,
+    extract(epoch from clock_timestamp() - p.turn_at)::float8 * 1000 as turn_age_ms
+  from (select 1) one
+  left join lateral (${NEWEST_DIAL('$1::bytea')}) d on true
+  left join lateral (
+    select ${TURN_COLUMNS('t')} from turns t
+    where t.session_key = $1 and t.day = d.day and t.dial = d.dial and t.outcome < ${Outcome.expired}
+    order by t.at desc, t.hop desc limit 1) p on true
+  left join lateral (
+    select array_agg(t.address order by t.hop, t.at) as addresses from turns t
+    where t.session_key = $1 and t.day = d.day and t.dial = d.dial) a on true`;
+
+const ONE = `
+  select ${TURN_COLUMNS('t')}, extract(epoch from clock_timestamp() - t.at)::float8 * 1000 as turn_age_ms
+  from turns t where t.session_key = $1 and t.day = $2::date and t.dial = $3`;
+
+const READ = `${ONE} and t.address = $4`;
+
+const THE_END = `${ONE} and t.ended and t.outcome < ${Outcome.expired} order by t.at limit 1`;
+
+/**
+ * One insert for a whole batch, keys in order so that two batches cannot deadlock. `at` is one reading
+ * of the clock, so that the rows of an opening are equally old. A row that does not come back exists
+ * already, or was asked for too long ago.
+ */
+const INSERT = (conflict: string) => `
+  insert into turns (session_key, day, dial, address, hop, at, ended, outcome, node, menu, network, phone, service, sealed)
+  select r.session_key, r.day, r.dial, r.address, r.hop, (select clock_timestamp()),
+    r.ended, r.outcome, r.node, r.menu, r.network, r.phone, r.service, r.sealed
+  from unnest($1::bytea[], $2::date[], $3::int[], $4::bytea[], $5::smallint[], $6::boolean[], $7::smallint[],
+    $8::smallint[], $9::int[], $10::int[], $11::bytea[], $12::text[], $13::bytea[], $14::float8[])
+    r(session_key, day, dial, address, hop, ended, outcome, node, menu, network, phone, service, sealed, asked)
+  where r.asked > extract(epoch from clock_timestamp())::float8 - ${FRESH_SECONDS}
+  order by r.session_key, r.dial, r.address
+  ${conflict} returning session_key, dial, address`;
+
+const INSERT_MANY = INSERT('on conflict (session_key, day, dial, address) do nothing');
+/** A walk is all or nothing: the first row that exists undoes the statement. */
+const INSERT_ALL = INSERT('');
+
+/**
+ * The table of turns. A plain turn costs one look-up and one insert, both batched with whatever else is
+ * going on; no lock is held between them, because the unique key decides.
+ */
+export class Turns {
+  readonly #sql: Sql;
+  readonly #box: Box;
+  readonly #midnightSeconds: number;
+  readonly #lookUps: Lane<Question, Found>;
+  readonly #inserts: Lane<NewTurn, boolean>;
+  readonly #makePartitions: () => Promise<void>;
+
+  /**
+   * @param settings.midnightSeconds openings this close to midnight UTC are to be taken under a lock
+   * @param settings.makePartitions called when a row finds no partition, before it is tried once more
+   */
+  constructor(
+    sql: Sql,
+    laneSql: Sql,
+    box: Box,
+    settings: { midnightSeconds: number; makePartitions: () => Promise<void> },
+  ) {
+    this.#sql = sql;
+    this.#box = box;
+    this.#midnightSeconds = settings.midnightSeconds;
+    this.#makePartitions = settings.makePartitions;
+    this.#lookUps = new Lane(
+      (questions) => this.#askMany(laneSql, questions),
+      async (question) => first(await this.#askMany(sql, [question])),
+    );
+    this.#inserts = new Lane(
+      (turns) => this.#insertMany(laneSql, turns),
+      async (turn) => first(await this.#insertSingly(turn)),
+    );
+  }
+
+  /** The newest dial of a session and the longest known of `addresses` (shortest first) in it. */
+  lookUp(sessionKey: Buffer, addresses: Buffer[], deadline: Deadline): Promise<Found> {
+    return this.#lookUps.add({ sessionKey, addresses }, deadline);
+  }
+
+  /** Inserts one turn; false where it exists already. */
+  insert(turn: NewTurn, deadline: Deadline): Promise<boolean> {
+    return this.#inserts.add(turn, deadline);
+  }
+
+  /** Inserts the turns of a walk, all or none; false where one of them exists already. */
+  async insertAll(turns: NewTurn[]): Promise<boolean> {
+    try {
+      const rows = await this.#withPartition(() => this.#sql('turns_insert_all', INSERT_ALL, this.#columns(turns)));
+      return rows.length === turns.length;
+    } catch (error) {
+      if (sqlState(error) === SqlState.uniqueViolation) return false;
+      throw error;
+    }
+  }
+
+  /** The newest turn of a session's newest dial. */
+  async newest(sessionKey: Buffer): Promise<FoundNewest> {
+    const row = first(await this.#sql('turns_newest', NEWEST, [sessionKey]));
+    const { turn, ...found } = this.#found(row, sessionKey);
+    const addresses = ((row.addresses as Uint8Array[] | null) ?? []).map(bytes);
+    return turn === undefined ? { ...found, addresses } : { ...found, turn, addresses };
+  }
+
+  /** One turn by its address. */
+  async read(sessionKey: Buffer, dial: FoundDial, address: Buffer): Promise<KnownTurn | undefined> {
+    const [row] = await this.#sql('turns_read', READ, [sessionKey, dial.day, dial.dial, address]);
+    return row && this.#turn(row, sessionKey, dial);
+  }
+
+  /** The turn with which the service ended a dial. */
+  async theEnd(sessionKey: Buffer, dial: FoundDial): Promise<KnownTurn | undefined> {
+    const [row] = await this.#sql('turns_end', THE_END, [sessionKey, dial.day, dial.dial]);
+    return row && this.#turn(row, sessionKey, dial);
+  }
+
+  /** The same table through another connection, without the lane: for what happens under a lock. */
+  through(sql: Sql): Turns {
+    return new Turns(sql, sql, this.#box, { midnightSeconds: -1, makePartitions: this.#makePartitions });
+  }
+
+  async #askMany(sql: Sql, questions: Question[]): Promise<Found[]> {
+    const rows = await sql('turns_look_up', LOOK_UP, [
+      questions.map((_, i) => i),
+      questions.map((question) => question.sessionKey),
+      questions.map((question) => Buffer.concat(question.addresses)),
+    ]);
+    const found: Found[] = [];
+    for (const row of rows) {
+      const i = row.i as number;
+      found[i] = this.#found(row, (questions[i] as Question).sessionKey);
+    }
+    return found;
+  }
+
+  async #insertMany(sql: Sql, turns: NewTurn[]): Promise<boolean[]> {
+    const rows = await this.#withPartition(() => sql('turns_insert_many', INSERT_MANY, this.#columns(turns)));
+    const written = new Set(rows.map((row) => keyOf(bytes(row.session_key), row.dial as number, bytes(row.address))));
+    // Two copies of one turn in one batch: the row comes back once, and only the first copy is its own.
+    return turns.map((turn) => written.delete(keyOf(turn.sessionKey, turn.dial, turn.address)));
+  }
+
+  #insertSingly(turn: NewTurn): Promise<boolean[]> {
+    return this.#insertMany(this.#sql, [turn]);
+  }
+
+  async #withPartition<T>(insert: () => Promise<T>): Promise<T> {
+    try {
+      return await insert();
+    } catch (error) {
+      if (sqlState(error) !== SqlState.checkViolation) throw error;
+      await this.#makePartitions();
+      return await insert();
+    }
+  }
+
+  #columns(turns: NewTurn[]): unknown[] {
+    return [
+      turns.map((turn) => turn.sessionKey),
+      turns.map((turn) => turn.day),
+      turns.map((turn) => turn.dial),
+      turns.map((turn) => turn.address),
+      turns.map((turn) => turn.hop),
+      turns.map((turn) => turn.outcome !== Outcome.invalid && turn.outcome !== Outcome.shown),
+      turns.map((turn) => turn.outcome),
+      turns.map((turn) => turn.node),
+      turns.map((turn) => turn.menu),
+      turns.map((turn) => turn.network),
+      turns.map((turn) => turn.phone),
+      turns.map((turn) => turn.service),
+      turns.map((turn) => this.#box.seal(pack(turn.memory), rowKey(turn.sessionKey, turn, turn.address), turn.day)),
+      turns.map((turn) => turn.asked),
+    ];
+  }
+
+  #found(row: Row, sessionKey: Buffer): Found {
+    const found: Found = {
+      today: row.today as string,
+      asked: row.asked as number,
+      nearMidnight: secondsFromMidnight(row.asked as number) <= this.#midnightSeconds,
+    };
+    if (row.day === null) return found;
+    const dial: FoundDial = {
+      day: row.day as string,
+      dial: row.dial as number,
+      age: row.age_ms as number,
+      idle: (row.idle_ms ?? row.age_ms) as number,
+      closed: row.closed as boolean,
+      untouched: row.untouched === true,
+    };
+    if (row.since_end_ms !== null) dial.sinceEnd = row.since_end_ms as number;
+    found.dial = dial;
+    if (row.address !== null) found.turn = { ...this.#turn(row, sessionKey, dial), rank: Number(row.rank ?? 0) };
+    return found;
+  }
+
+  #turn(row: Row, sessionKey: Buffer, dial: { day: string; dial: number }): KnownTurn {
+    const address = bytes(row.address);
+    const sealed = bytes(row.sealed);
+    return {
+      address,
+      hop: row.hop as number,
+      phone: bytes(row.phone),
+      service: row.service as string,
+      menu: row.menu as number,
+      age: row.turn_age_ms as number,
+      ended: row.turn_ended as boolean,
+      memory: () => unpack(this.#box.open(sealed, rowKey(sessionKey, dial, address), dial.day)),
+    };
+  }
+}
+
+/** The additional data of a turn's seal: the row's key, so that a blob opens in its own row only. */
+export function rowKey(sessionKey: Buffer, dial: { day: string; dial: number }, address: Buffer): Buffer {
+  return Buffer.concat([sessionKey, Buffer.from(`\0${dial.day}\0${dial.dial}\0`), address]);
+}
+
+function keyOf(sessionKey: Buffer, dial: number, address: Buffer): string {
+  return `${sessionKey.toString('latin1')}${dial}\0${address.toString('latin1')}`;
+}
+
+function secondsFromMidnight(clock: number): number {
+  const inDay = clock % 86_400;
+  return Math.min(inDay, 86_400 - inDay);
+}
+
+function first<T>(list: T[]): T {
+  const [item] = list;
+  if (item === undefined) throw new Unavailable('database_away');
+  return item;
+}
