@@ -1,6 +1,12 @@
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
 import helmet from '@fastify/helmet';
-import { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest, fastify, LogController } from 'fastify';
+import {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyRequest,
+  fastify,
+  LogController,
+} from 'fastify';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import type { TakeTurn } from './flow/heard.ts';
 import { limited, type UssdGateway, ussdGateway } from './gateways/ussd.ts';
@@ -74,7 +80,11 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   const limit = await addLimits(app, parts.rateLimit.windowMs, parts.redisUrl);
   const production = parts.environment === 'production';
   const guard = makeGuard({ operators: parts.operators, production, limit });
-  const metrics = makeMetrics({ guard, activeSessions: parts.sessions.count, connections: parts.connections });
+  const metrics = makeMetrics({
+    guard,
+    activeSessions: parts.sessions.count,
+    connections: parts.connections,
+  });
 
   /** Everything that a telecom gateway calls: who may, how often, and one line a turn. */
   const gateways = async (scope: FastifyInstance, { secret }: { secret?: string }): Promise<void> => {
@@ -118,7 +128,11 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   }
   await app.register(async (scope) => {
     await scope.register(helmet);
-    await scope.register(health, { environment: parts.environment, ping: parts.ping, draining: () => draining });
+    await scope.register(health, {
+      environment: parts.environment,
+      ping: parts.ping,
+      draining: () => draining,
+    });
     await scope.register(debug, { ...parts.sessions, guard });
     await scope.register(metrics.routes);
   });

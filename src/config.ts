@@ -64,7 +64,10 @@ const Environment = z.object({
   PORT: whole(0, 65_535, 3000),
   HOST: text.min(1).optional(),
   LOG_LEVEL: z
-    .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'must be a level of pino, such as info')
+    .enum(
+      ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
+      'must be a level of pino, such as info',
+    )
     .default('info'),
   DATABASE_URL: url('postgres:', 'postgresql:').optional(),
   DATA_DIR: text.min(1).default('.data'),
@@ -83,7 +86,9 @@ const Environment = z.object({
   RATE_LIMIT_PHONE_MAX: whole(1, 1_000_000, 60),
   GATEWAY_ALLOW: networks(''),
   GATEWAYS: text.default('').transform(parsed(parseGateways)),
-  CALLBACK_SECRET: text.regex(/^[A-Za-z0-9_-]{16,128}$/, 'must be 16 to 128 letters, digits, - or _').optional(),
+  CALLBACK_SECRET: text
+    .regex(/^[A-Za-z0-9_-]{16,128}$/, 'must be 16 to 128 letters, digits, - or _')
+    .optional(),
   REDIS_URL: url('redis:', 'rediss:').optional(),
 });
 
@@ -113,7 +118,9 @@ export type Config = {
 
 /** Reads the environment; a variable that is set to nothing is not set. Throws `ConfigError`. */
 export function readConfig(environment: Record<string, string | undefined>): Config {
-  const set = Object.fromEntries(Object.entries(environment).filter(([, value]) => (value ?? '').trim() !== ''));
+  const set = Object.fromEntries(
+    Object.entries(environment).filter(([, value]) => (value ?? '').trim() !== ''),
+  );
   const result = Environment.safeParse(set);
   const problems = result.success
     ? []
@@ -160,7 +167,8 @@ function parseServiceCodes(list: string): Map<string, string> {
   const codes = new Map<string, string>();
   for (const entry of entriesOf(list)) {
     const [, code, service] = /^(\*\d{1,10}(?:\*\d{1,10})*#)=([a-z][a-z0-9-]*)$/.exec(entry) ?? [];
-    if (code === undefined || service === undefined) throw new Error(`${entry} is no entry: write *1234#=ixo`);
+    if (code === undefined || service === undefined)
+      throw new Error(`${entry} is no entry: write *1234#=ixo`);
     if (codes.has(code)) throw new Error(`${code} stands twice`);
     codes.set(code, service);
   }
@@ -170,23 +178,29 @@ function parseServiceCodes(list: string): Map<string, string> {
 /** `name=mode[:secret],…` */
 function parseGateways(list: string): NamedGateway[] {
   const gateways = entriesOf(list).map((entry): NamedGateway => {
-    const [, name, mode, secret] = /^([a-z][a-z0-9-]{0,29})=(cumulative|latest)(?::([A-Za-z0-9_-]{8,128}))?$/.exec(entry) ?? [];
+    const [, name, mode, secret] =
+      /^([a-z][a-z0-9-]{0,29})=(cumulative|latest)(?::([A-Za-z0-9_-]{8,128}))?$/.exec(entry) ?? [];
     if (name === undefined) {
-      throw new Error('an entry is name=cumulative or name=latest, with :secret of 8 or more letters, digits, - or _');
+      throw new Error(
+        'an entry is name=cumulative or name=latest, with :secret of 8 or more letters, digits, - or _',
+      );
     }
     if (OWN_GATEWAYS.includes(name)) throw new Error(`${name} is a gateway of our own: choose another name`);
     const gateway = { name, mode: mode as InputMode };
     return secret === undefined ? gateway : { ...gateway, secret };
   });
-  if (new Set(gateways.map((gateway) => gateway.name)).size < gateways.length) throw new Error('a name stands twice');
+  if (new Set(gateways.map((gateway) => gateway.name)).size < gateways.length)
+    throw new Error('a name stands twice');
   return gateways;
 }
 
 /** `name:scope+scope:token,…`, or one bare token that may do everything. Problems never quote a token. */
 function parseOperators(list: string): Operator[] {
   const operators = list.includes(':') ? entriesOf(list).map(parseOperator) : [bareOperator(list)];
-  for (const { token } of operators) if (token.length < 8) throw new Error('a token has at least 8 characters');
-  if (new Set(operators.map(({ token }) => token)).size < operators.length) throw new Error('a token stands twice');
+  for (const { token } of operators)
+    if (token.length < 8) throw new Error('a token has at least 8 characters');
+  if (new Set(operators.map(({ token }) => token)).size < operators.length)
+    throw new Error('a token stands twice');
   return operators;
 }
 
@@ -197,7 +211,11 @@ function bareOperator(token: string): Operator {
 function parseOperator(entry: string): Operator {
   const [name = '', list = '', ...token] = entry.split(':');
   const scopes = list.split('+').filter((scope): scope is Scope => SCOPES.some((known) => known === scope));
-  if (!/^[a-z][a-z0-9-]{0,29}$/.test(name) || scopes.length !== list.split('+').length || token.length === 0) {
+  if (
+    !/^[a-z][a-z0-9-]{0,29}$/.test(name) ||
+    scopes.length !== list.split('+').length ||
+    token.length === 0
+  ) {
     throw new Error(`an entry is name:scope+scope:token, with scopes of ${SCOPES.join(', ')}`);
   }
   return { name, scopes: new Set(scopes), token: token.join(':') };

@@ -17,7 +17,14 @@ const WRONG_TOKENS = 10;
 
 const LOOPBACK = parseNetworks('127.0.0.0/8,::1/128');
 
-const FORWARDED = ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-real-ip', 'via'];
+const FORWARDED = [
+  'forwarded',
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-forwarded-proto',
+  'x-real-ip',
+  'via',
+];
 
 /**
  * Who may do what (RULINGS.md 27 and 28). With tokens: a bearer token that has the scope. Without any:
@@ -75,7 +82,10 @@ function isHere(request: FastifyRequest): boolean {
 }
 
 function hostName(host: string): string {
-  return host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1').toLowerCase();
+  return host
+    .replace(/:\d+$/, '')
+    .replace(/^\[(.*)\]$/, '$1')
+    .toLowerCase();
 }
 
 function digest(token: string): Buffer {

@@ -88,7 +88,10 @@ class Counts {
   async #countTogether(key: string, windowMs: number): Promise<Counted | undefined> {
     if (this.#redis?.status !== 'ready' || performance.now() < this.#restUntil) return undefined;
     try {
-      const [current, ttl] = (await this.#redis.call('EVAL', COUNT, 1, `ussd:${key}`, windowMs)) as [number, number];
+      const [current, ttl] = (await this.#redis.call('EVAL', COUNT, 1, `ussd:${key}`, windowMs)) as [
+        number,
+        number,
+      ];
       return { current, ttl: Math.max(0, ttl) };
     } catch {
       this.#restUntil = performance.now() + REDIS_REST_MS;

@@ -81,7 +81,8 @@ async function byNewest(heard: Heard, { turns, digests, through, deadline }: Whe
     const window = Math.max(SAME_INPUT_MS, deadline.elapsed());
     if (id === undefined && newest.age <= window && newest.memory().heard === heardDigest) return newest;
     const taken = new Set(addresses.map((address) => address.toString('latin1')));
-    const own = id === undefined ? [addressAt()] : addresses.map((address) => digests.below(address, 'id', id));
+    const own =
+      id === undefined ? [addressAt()] : addresses.map((address) => digests.below(address, 'id', id));
     const address = own.find((candidate) => taken.has(candidate.toString('latin1')));
     return address && turns.read(sessionKey, dial, address);
   };

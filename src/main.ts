@@ -1,26 +1,20 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { CompiledQuery, sql } from 'kysely';
+import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { type Config, ConfigError, readConfig } from './config.ts';
+import { openEngine } from './engine.ts';
 import { makeLog } from './log.ts';
-import { MenuError, Menus, readMenus } from './menus.ts';
+import { MenuError, readMenus } from './menus.ts';
 import { type Queue, startQueue } from './queue.ts';
-import { Box } from './seal/box.ts';
-import { Digests } from './seal/digests.ts';
 import { type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { type Database, openEmbeddedDatabase, openPostgres } from './store/database.ts';
 import { DirectoryInUse } from './store/embedded.ts';
-import { digestRoot, WrongKeys } from './store/keyring.ts';
-import { loadMenu, storeMenu } from './store/menus.ts';
+import { WrongKeys } from './store/keyring.ts';
 import { migrate, migrateServer } from './store/migrate.ts';
 import { dropPartitions, makePartitions } from './store/partitions.ts';
-import { Sessions } from './store/sessions.ts';
-import type { Row, Sql } from './store/sql.ts';
-import { Turns } from './store/turns.ts';
-import { makeTakeTurn } from './turn.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '..', 'migrations');
 const SERVICES = join(import.meta.dirname, 'services');
@@ -33,8 +27,6 @@ const GOODBYE_MS = 1_000;
 const EXIT_MS = 9_000;
 /** Turns are kept for this many days; then their partition is dropped. */
 const RETENTION_DAYS = 35;
-/** Openings this close to midnight UTC, in seconds, are taken under a lock (RULINGS.md 18). */
-const MIDNIGHT_SECONDS = 10;
 
 /** A start that cannot be: what is said of it is for a person, without a stack. */
 class StartRefused extends Error {}
@@ -46,45 +38,25 @@ async function main(): Promise<void> {
   if (process.argv[2] === 'migrate') return void (await migrateOnly(config, log));
 
   const documents = readMenus(SERVICES);
-  checkServices(config, documents.map((menu) => menu.service));
-  const { database, ring, notes } = await openDatabase(config, log);
-  const digests = new Digests(await digestRoot(database.kysely, ring, config.digestKey));
-  const box = new Box(ring, 'turns');
-  const turns = new Turns(database.sql, database.laneSql, box, {
-    midnightSeconds: MIDNIGHT_SECONDS,
-    makePartitions: async () => void (await makePartitions(database.kysely)),
-  });
-  await makePartitions(database.kysely);
-  const menus = await Menus.open(
-    {
-      store: (hash, service, document) => storeMenu(database.kysely, hash, service, document),
-      load: (id) => loadMenu(database.kysely, id),
-    },
-    documents,
+  checkServices(
+    config,
+    documents.map((menu) => menu.service),
   );
-  const takeTurn = makeTakeTurn({
-    turns,
-    menus,
-    digests,
+  const { database, ring, notes } = await openDatabase(config, log);
+  const { takeTurn, sessions, digests } = await openEngine(database, {
+    ring,
+    digestKey: config.digestKey,
+    documents,
     codes: { codes: config.serviceCodes, fallback: config.defaultService },
     ttl: config.sessionTtlMs,
-    underLock: (sessionKey, run) =>
-      database.kysely.transaction().execute(async (tx) => {
-        await sql`select pg_advisory_xact_lock(hashtextextended(${sessionKey.toString('hex')}, 0))`.execute(tx);
-        const within: Sql = async (_name, text, values) =>
-          (await tx.executeQuery<Row>(CompiledQuery.raw(text, values))).rows;
-        return run(turns.through(within));
-      }),
   });
-  const sessions = new Sessions(database.sql, box);
   const gateways = ['ixo', ...config.gateways.map((gateway) => gateway.name)];
-  const operators = config.operators.length > 0 ? config.operators : [];
   const { app, drain } = await buildApp({
     log,
     environment: config.environment,
     takeTurn,
     digests,
-    operators,
+    operators: config.operators,
     own: { name: 'ixo', mode: config.inputMode },
     via: config.gateways,
     trustedProxies: config.trustedProxies,
@@ -126,13 +98,23 @@ async function openDatabase(config: Config, log: Logger): Promise<Opened> {
   const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
   if (config.databaseUrl !== undefined && config.keyRing !== undefined) {
     await patiently(log, () => migrateServer(config.databaseUrl as string, MIGRATIONS));
-    return { database: openPostgres(config.databaseUrl, onLost), ring: config.keyRing, notes: ['Postgres by DATABASE_URL'] };
+    return {
+      database: openPostgres(config.databaseUrl, onLost),
+      ring: config.keyRing,
+      notes: ['Postgres by DATABASE_URL'],
+    };
   }
   const database = await openEmbeddedDatabase(config.dataDir);
   await migrate(database.kysely, MIGRATIONS);
-  const notes = [`embedded Postgres in ${config.dataDir} (survives a crash of the process, not a power loss; one process only)`];
+  const notes = [
+    `embedded Postgres in ${config.dataDir} (survives a crash of the process, not a power loss; one process only)`,
+  ];
   if (config.keyRing !== undefined) return { database, ring: config.keyRing, notes };
-  return { database, ring: parseKeyRing(keptKey(config.dataDir)), notes: [...notes, `key in ${join(config.dataDir, 'key')}`] };
+  return {
+    database,
+    ring: parseKeyRing(keptKey(config.dataDir)),
+    notes: [...notes, `key in ${join(config.dataDir, 'key')}`],
+  };
 }
 
 /** The generated key of an embedded database, made once. */
@@ -173,7 +155,8 @@ async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
       // Refused, not found, not answering; or a server that is just starting (57P03).
       const away = /^(E[A-Z]+|57P03)$/.test(code) || (error as Error).message.includes('timeout');
       if (!away) throw error;
-      if (performance.now() > until) throw new StartRefused(`the database of DATABASE_URL does not answer (${code})`);
+      if (performance.now() > until)
+        throw new StartRefused(`the database of DATABASE_URL does not answer (${code})`);
       log.warn({ err: error }, 'waiting for the database');
       await new Promise((resolve) => setTimeout(resolve, 1_000));
     }
@@ -183,14 +166,21 @@ async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
 function checkServices(config: Config, services: string[]): void {
   const problems = [...config.serviceCodes]
     .filter(([, service]) => !services.includes(service))
-    .map(([code, service]) => `SERVICE_CODES: ${code} names ${service}, which is none of ${services.join(', ')}`);
+    .map(
+      ([code, service]) => `SERVICE_CODES: ${code} names ${service}, which is none of ${services.join(', ')}`,
+    );
   if (!services.includes(config.defaultService)) {
     problems.push(`DEFAULT_SERVICE: ${config.defaultService} is none of ${services.join(', ')}`);
   }
   if (problems.length > 0) throw new ConfigError(problems);
 }
 
-type Running = { app: Awaited<ReturnType<typeof buildApp>>['app']; drain(): void; queue: Queue; database: Database };
+type Running = {
+  app: Awaited<ReturnType<typeof buildApp>>['app'];
+  drain(): void;
+  queue: Queue;
+  database: Database;
+};
 
 /** SIGTERM and SIGINT: say goodbye, finish what is under way, exit 0. A second signal changes nothing. */
 function leaveWell(log: Logger, { app, drain, queue, database }: Running): void {
@@ -204,7 +194,9 @@ function leaveWell(log: Logger, { app, drain, queue, database }: Running): void 
     await new Promise((resolve) => setTimeout(resolve, GOODBYE_MS));
     await app.close();
     await queue.stop().catch((error: unknown) => log.warn({ err: error }, 'the queue did not stop cleanly'));
-    await database.close().catch((error: unknown) => log.warn({ err: error }, 'the database did not close cleanly'));
+    await database
+      .close()
+      .catch((error: unknown) => log.warn({ err: error }, 'the database did not close cleanly'));
     log.info('stopped');
     process.exit(0);
   };
@@ -224,14 +216,17 @@ function lastWords(log: Logger): void {
 
 function startLine(config: Config, address: string, notes: string[]): string {
   const warnings: string[] = [];
-  if (config.trustedProxies.length > 0) warnings.push(`proxies believed: ${config.trustedProxies.join(', ')} (narrow it with TRUSTED_PROXIES)`);
+  if (config.trustedProxies.length > 0)
+    warnings.push(`proxies believed: ${config.trustedProxies.join(', ')} (narrow it with TRUSTED_PROXIES)`);
   if (config.environment === 'production') {
     if (config.gatewayAllow.empty && config.callbackSecret === undefined) {
       warnings.push('WARNING anybody may call the gateway routes: set GATEWAY_ALLOW or CALLBACK_SECRET');
     }
-    if (config.rateLimit.allow.empty) warnings.push('WARNING set RATE_LIMIT_ALLOW to the networks of your aggregators');
+    if (config.rateLimit.allow.empty)
+      warnings.push('WARNING set RATE_LIMIT_ALLOW to the networks of your aggregators');
   }
-  const operator = config.operators.length > 0 ? 'operators by token' : 'operator routes open to this machine only';
+  const operator =
+    config.operators.length > 0 ? 'operators by token' : 'operator routes open to this machine only';
   return [`ussd gateway on ${address}`, config.environment, ...notes, operator, ...warnings].join(' | ');
 }
 

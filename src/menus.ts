@@ -79,7 +79,8 @@ export function readMenus(folder: string): Menu[] {
     const file = join(entry.name, 'menu.yaml');
     const read = parseMenu(readFileSync(join(folder, file), 'utf8'), file);
     if (read.menu === undefined) problems.push(...read.problems);
-    else if (read.menu.service !== entry.name) problems.push(`${file}: service: is not the name of its folder`);
+    else if (read.menu.service !== entry.name)
+      problems.push(`${file}: service: is not the name of its folder`);
     else menus.push(read.menu);
   }
   if (problems.length > 0) throw new MenuError(problems);
@@ -87,13 +88,19 @@ export function readMenus(folder: string): Menu[] {
 }
 
 /** One document from its text: the menu, or its problems as `file:line: place: reason`. */
-export function parseMenu(text: string, file: string): { menu: Menu } | { menu?: undefined; problems: string[] } {
+export function parseMenu(
+  text: string,
+  file: string,
+): { menu: Menu } | { menu?: undefined; problems: string[] } {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const lineAt = (offset: number | undefined) => (offset === undefined ? '' : `:${lines.linePos(offset).line}`);
+  const lineAt = (offset: number | undefined) =>
+    offset === undefined ? '' : `:${lines.linePos(offset).line}`;
   const lineOf = (path: PropertyKey[]): string => {
     for (let length = path.length; length > 0; length -= 1) {
-      const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] } | undefined;
+      const node = document.getIn(path.slice(0, length), true) as
+        | { range?: [number, number, number] }
+        | undefined;
       if (node?.range) return lineAt(node.range[0]);
     }
     return '';
@@ -110,7 +117,9 @@ export function parseMenu(text: string, file: string): { menu: Menu } | { menu?:
   }
   const findings = lint(parsed.data);
   if (findings.length === 0) return { menu: parsed.data };
-  return { problems: findings.map(({ node, problem }) => `${file}${lineOf(['nodes', node])}: ${node}: ${problem}`) };
+  return {
+    problems: findings.map(({ node, problem }) => `${file}${lineOf(['nodes', node])}: ${node}: ${problem}`),
+  };
 }
 
 function hashOf(menu: Menu): string {

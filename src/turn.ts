@@ -211,7 +211,9 @@ async function commit(
   const [first, ...more] = [...rows.values()];
   if (first === undefined || turn.deadline.left() <= 0) throw new Unavailable('deadline');
   const written =
-    more.length === 0 ? await turn.turns.insert(first, turn.deadline) : await turn.turns.insertAll([first, ...more]);
+    more.length === 0
+      ? await turn.turns.insert(first, turn.deadline)
+      : await turn.turns.insertAll([first, ...more]);
   if (!written) return 'contested';
   return { outcome: 'ok', service: place.service, screen: last.step.screen };
 }

@@ -25,7 +25,8 @@ export async function readStrictly(app: FastifyInstance): Promise<void> {
   await app.register(formbody, { parser: parseForm });
   app.addHook('preParsing', async (request) => {
     const charset = /;\s*charset\s*=\s*"?([^\s";]+)/i.exec(request.headers['content-type'] ?? '')?.[1];
-    if (charset !== undefined && !/^utf-?8$/i.test(charset)) throw new Unreadable('another charset than UTF-8');
+    if (charset !== undefined && !/^utf-?8$/i.test(charset))
+      throw new Unreadable('another charset than UTF-8');
   });
 }
 

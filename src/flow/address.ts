@@ -44,7 +44,8 @@ export function nextPiece(text: string, from: number, ear: Ear): Piece {
   if (ear.first && rest === '*') return { input: '*', end: text.length };
   if (ear.whole && !ear.through) return { input: rest, end: text.length };
   // `**` is a separator and the key. On the root screen there is no separator before the key.
-  if (ear.star && (parted ? rest.startsWith('*') : rest.startsWith('**'))) return { input: '*', end: start + 1 };
+  if (ear.star && (parted ? rest.startsWith('*') : rest.startsWith('**')))
+    return { input: '*', end: start + 1 };
   const stop = text.indexOf('*', start);
   const end = stop === -1 ? text.length : stop;
   return { input: text.slice(start, end), end };

@@ -25,7 +25,8 @@ function references(menu: Menu): Finding[] {
     }
     const keys = new Set<string>();
     for (const option of optionsOf(content)) {
-      if (!known(option.to)) findings.push({ node, problem: `key ${option.key} leads to ${option.to}, which is no node` });
+      if (!known(option.to))
+        findings.push({ node, problem: `key ${option.key} leads to ${option.to}, which is no node` });
       if (keys.has(option.key)) findings.push({ node, problem: `key ${option.key} stands twice` });
       keys.add(option.key);
     }

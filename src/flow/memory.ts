@@ -62,9 +62,11 @@ export function pack(memory: Memory): Buffer {
 export function unpack(bytes: Buffer): Memory {
   const packed = JSON.parse(bytes.toString()) as Packed;
   if (packed[0] !== LAYOUT) throw new Error(`unknown layout ${String(packed[0])} of a turn's memory`);
-  const [, serviceCode, node, language, back, misses, vars, end, shown, words, flat, notice, heard, opening] = packed;
+  const [, serviceCode, node, language, back, misses, vars, end, shown, words, flat, notice, heard, opening] =
+    packed;
   const options = [];
-  for (let at = 0; at < flat.length; at += 2) options.push({ key: flat[at] ?? '', label: flat[at + 1] ?? '' });
+  for (let at = 0; at < flat.length; at += 2)
+    options.push({ key: flat[at] ?? '', label: flat[at + 1] ?? '' });
   const screen: Screen = { end: end === 1, node: shown === '' ? node : shown, words, options };
   if (typeof notice === 'string') screen.notice = notice;
   const memory: Memory = { state: { node, back, misses, vars, language }, screen, serviceCode };

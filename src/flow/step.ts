@@ -95,7 +95,10 @@ function miss(menu: Menu, state: State): Step {
 function show(menu: Menu, state: State): Step {
   const node = nodeAt(menu, state.node);
   const end = 'end' in node;
-  const options = optionsOf(node).map(({ key, label }) => ({ key, label: inLanguage(label, state.language) }));
+  const options = optionsOf(node).map(({ key, label }) => ({
+    key,
+    label: inLanguage(label, state.language),
+  }));
   const words = fill(inLanguage(wordsOf(node), state.language), state.vars);
   const screen: Screen = { end, node: state.node, words, options };
   return { state, screen, effects: [], course: end ? 'ended' : 'moved' };

@@ -18,7 +18,10 @@ const TEXT_LIMIT = 182;
 const Text = z
   .string()
   .refine((text) => [...text].length <= TEXT_LIMIT && text.isWellFormed() && !FORBIDDEN.test(text))
-  .meta({ maxLength: TEXT_LIMIT, description: 'All that was typed so far, joined by *; empty on the first request.' });
+  .meta({
+    maxLength: TEXT_LIMIT,
+    description: 'All that was typed so far, joined by *; empty on the first request.',
+  });
 
 /** Dropped where it is anything else. */
 const dropped = <T extends z.ZodType>(schema: T) => schema.optional().catch(undefined as never);
@@ -109,7 +112,8 @@ function mount(app: FastifyInstance, parts: UssdParts, url: string, from: From):
     url,
     schema: { hide: true },
     // Before any body is read: a wrong method is answered as one, whatever comes with it.
-    onRequest: async (_request, reply) => reply.code(405).header('allow', 'POST').send({ error: 'Method not allowed' }),
+    onRequest: async (_request, reply) =>
+      reply.code(405).header('allow', 'POST').send({ error: 'Method not allowed' }),
     handler: async () => {},
   });
 
@@ -134,7 +138,11 @@ function mount(app: FastifyInstance, parts: UssdParts, url: string, from: From):
       const deadline = deadlineIn(ANSWER_MS);
       const { sessionId, serviceCode, phoneNumber, text, networkCode, requestId } = request.body;
       const gateway = from(request) as UssdGateway;
-      const turn: TurnFacts = { gateway: gateway.name, outcome: 'unavailable', msisdn: parts.pseudonym(phoneNumber) };
+      const turn: TurnFacts = {
+        gateway: gateway.name,
+        outcome: 'unavailable',
+        msisdn: parts.pseudonym(phoneNumber),
+      };
       request.turn = turn;
       const wait = await parts.phoneLimit(request, phoneNumber);
       if (wait !== undefined) return limited(reply, request, wait);

@@ -28,7 +28,10 @@ const Health = z.object({
 });
 
 /** `GET /` says that the process lives; `GET /health` that it can do its work. Neither is rate limited. */
-export async function health(app: FastifyInstance, { environment, ping, draining }: HealthParts): Promise<void> {
+export async function health(
+  app: FastifyInstance,
+  { environment, ping, draining }: HealthParts,
+): Promise<void> {
   const typed = app.withTypeProvider<ZodTypeProvider>();
   const connected = cachedFor(PING_MS, () => answersWithin(PING_MS, ping));
 

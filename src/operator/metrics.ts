@@ -3,7 +3,13 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { Guard } from '../guard.ts';
 
 /** What one turn adds to the counts. No label ever holds a phone number, a session id or anything typed. */
-export type CountedTurn = { gateway: string; outcome: string; service?: string; node?: string; seconds: number };
+export type CountedTurn = {
+  gateway: string;
+  outcome: string;
+  service?: string;
+  node?: string;
+  seconds: number;
+};
 
 export type MetricsParts = {
   guard: Guard;

@@ -30,7 +30,8 @@ export function parseKeyRing(text: string): KeyRing {
   const entries = text.split(',');
   for (const entry of entries) {
     const colon = entry.indexOf(':');
-    if (colon === -1 && entries.length > 1) throw new KeyError('every key of a ring needs an id: kid:key,kid:key');
+    if (colon === -1 && entries.length > 1)
+      throw new KeyError('every key of a ring needs an id: kid:key,kid:key');
     const key = parseKey(entry.slice(colon + 1));
     const kid = colon === -1 ? fingerprint(key) : entry.slice(0, colon);
     if (!/^[A-Za-z0-9_-]{1,16}$/.test(kid)) throw new KeyError('a key id is 1 to 16 letters, digits, - or _');

@@ -1,4 +1,11 @@
-import { Kysely, PGliteAdapter, PGliteDriver, PostgresDialect, PostgresIntrospector, PostgresQueryCompiler } from 'kysely';
+import {
+  Kysely,
+  PGliteAdapter,
+  PGliteDriver,
+  PostgresDialect,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+} from 'kysely';
 import pg from 'pg';
 import { openEmbedded } from './embedded.ts';
 import { type Sql, sqlState } from './sql.ts';
@@ -59,7 +66,8 @@ export function openPostgres(url: string, onLost: (error: Error) => void): Datab
  */
 export async function openEmbeddedDatabase(directory: string): Promise<Database> {
   const { pglite, release } = await openEmbedded(directory);
-  const sql: Sql = async (_name, text, values) => (await pglite.query<Record<string, unknown>>(text, values)).rows;
+  const sql: Sql = async (_name, text, values) =>
+    (await pglite.query<Record<string, unknown>>(text, values)).rows;
   const kysely = new Kysely<Tables>({
     dialect: {
       createAdapter: () => new PGliteAdapter(),

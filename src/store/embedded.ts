@@ -1,4 +1,13 @@
-import { closeSync, linkSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 
@@ -35,7 +44,8 @@ function hold(lock: string, directory: string, again = true): void {
     const seen = read(lock);
     const [pid = Number.NaN, start] = seen.trim().split(' ').map(Number);
     // A process id comes again; with the moment of its start it does not.
-    if (pid !== process.pid && isRunning(pid) && start === startOf(pid)) throw new DirectoryInUse(directory, pid);
+    if (pid !== process.pid && isRunning(pid) && start === startOf(pid))
+      throw new DirectoryInUse(directory, pid);
     if (!again) throw error;
     setAside(lock, seen);
     hold(lock, directory, false);

@@ -17,7 +17,11 @@ const BOUND = Buffer.from('digest_key');
  * in the database, wrapped by the active key. Refuses a process that has other keys, before it could
  * write anything that nobody else can read. Throws `WrongKeys`.
  */
-export async function digestRoot(db: Kysely<Tables>, ring: KeyRing, given: Buffer | undefined): Promise<Buffer> {
+export async function digestRoot(
+  db: Kysely<Tables>,
+  ring: KeyRing,
+  given: Buffer | undefined,
+): Promise<Buffer> {
   const box = new Box(ring, 'wrap');
   const root = given ?? randomBytes(32);
   const source = given === undefined ? 'made' : 'given';
@@ -39,7 +43,8 @@ export async function digestRoot(db: Kysely<Tables>, ring: KeyRing, given: Buffe
     );
   }
   if (given === undefined) return kept;
-  if (!timingSafeEqual(kept, proof(given))) throw new WrongKeys('DIGEST_KEY is not the one this database was set up with');
+  if (!timingSafeEqual(kept, proof(given)))
+    throw new WrongKeys('DIGEST_KEY is not the one this database was set up with');
   return given;
 }
 
@@ -65,7 +70,11 @@ async function checkKeys(db: Kysely<Tables>, ring: KeyRing): Promise<void> {
       .values({ kid, check_value: value })
       .onConflict((conflict) => conflict.doNothing())
       .execute();
-    const row = await db.selectFrom('key_checks').selectAll().where('kid', '=', kid).executeTakeFirstOrThrow();
+    const row = await db
+      .selectFrom('key_checks')
+      .selectAll()
+      .where('kid', '=', kid)
+      .executeTakeFirstOrThrow();
     if (!timingSafeEqual(bytes(row.check_value), value)) {
       throw new WrongKeys(`PIN_ENCRYPTION_KEY has another key under the id ${kid} than this database knows`);
     }

@@ -6,7 +6,12 @@ const BATCH = 256;
 /** What may wait before newcomers are shed: about a second of work at the measured rate. */
 const WAITING = 4_000;
 
-type Waiting<I, O> = { item: I; deadline: Deadline; resolve: (value: O) => void; reject: (error: unknown) => void };
+type Waiting<I, O> = {
+  item: I;
+  deadline: Deadline;
+  resolve: (value: O) => void;
+  reject: (error: unknown) => void;
+};
 
 /**
  * Group commit: while one batch is with Postgres the next one gathers. No timer, so nothing is added

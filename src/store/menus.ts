@@ -6,7 +6,12 @@ import type { Tables } from './tables.ts';
  * Stores a document under its hash, once, and returns its number. The row exists before any dial opens
  * on it, so that every instance can load it (RULINGS.md 24).
  */
-export async function storeMenu(db: Kysely<Tables>, hash: string, service: string, document: unknown): Promise<number> {
+export async function storeMenu(
+  db: Kysely<Tables>,
+  hash: string,
+  service: string,
+  document: unknown,
+): Promise<number> {
   await db
     .insertInto('menus')
     .values({ hash, service, document: sql`${JSON.stringify(document)}::json` })

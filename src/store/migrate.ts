@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { Kysely, PostgresDialect } from 'kysely';
 import { FileMigrationProvider, Migrator } from 'kysely/migration';
 import pg from 'pg';
-import { sqlState, SqlState } from './sql.ts';
+import { SqlState, sqlState } from './sql.ts';
 
 /** Migrations may take long on a large database; everything else waits behind them only at a start. */
 const MIGRATION_MS = 300_000;
@@ -21,7 +21,9 @@ export async function migrate<T>(db: Kysely<T>, folder: string): Promise<string[
   });
   const { error, results } = await migrator.migrateToLatest();
   if (error !== undefined) throw error;
-  return (results ?? []).filter((result) => result.status === 'Success').map((result) => result.migrationName);
+  return (results ?? [])
+    .filter((result) => result.status === 'Success')
+    .map((result) => result.migrationName);
 }
 
 /** The same on a Postgres server by URL, with limits of its own. */

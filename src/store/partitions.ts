@@ -51,7 +51,9 @@ async function makeWeek(db: Kysely<Tables>, from: Date): Promise<boolean> {
     return await db.transaction().execute(async (tx) => {
       await sql`select pg_advisory_xact_lock(${PARTITION_LOCK})`.execute(tx);
       if ((await partitions(tx)).includes(name)) return false;
-      await sql`create table ${sql.table(name)} (like turns including defaults including constraints)`.execute(tx);
+      await sql`create table ${sql.table(name)} (like turns including defaults including constraints)`.execute(
+        tx,
+      );
       await sql`alter table turns attach partition ${sql.table(name)}
         for values from (${sql.lit(first)}) to (${sql.lit(after)})`.execute(tx);
       return true;
@@ -71,7 +73,9 @@ async function partitions(db: Kysely<Tables>): Promise<string[]> {
 }
 
 async function utcDay(db: Kysely<Tables>): Promise<Date> {
-  const { rows } = await sql<{ day: string }>`select (now() at time zone 'utc')::date::text as day`.execute(db);
+  const { rows } = await sql<{ day: string }>`select (now() at time zone 'utc')::date::text as day`.execute(
+    db,
+  );
   return new Date(`${rows[0]?.day}T00:00:00Z`);
 }
 

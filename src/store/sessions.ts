@@ -1,5 +1,5 @@
-import { type Memory, unpack } from '../flow/memory.ts';
 import { Outcome } from '../flow/dial.ts';
+import { type Memory, unpack } from '../flow/memory.ts';
 import type { Box } from '../seal/box.ts';
 import { bytes, type Sql } from './sql.ts';
 import { rowKey } from './turns.ts';

@@ -1,5 +1,5 @@
-import type { Deadline } from '../flow/heard.ts';
 import { type FoundDial, Outcome } from '../flow/dial.ts';
+import type { Deadline } from '../flow/heard.ts';
 import { type Memory, pack, unpack } from '../flow/memory.ts';
 import type { Box } from '../seal/box.ts';
 import { Lane } from './lane.ts';
@@ -188,7 +188,9 @@ export class Turns {
   /** Inserts the turns of a walk, all or none; false where one of them exists already. */
   async insertAll(turns: NewTurn[]): Promise<boolean> {
     try {
-      const rows = await this.#withPartition(() => this.#sql('turns_insert_all', INSERT_ALL, this.#columns(turns)));
+      const rows = await this.#withPartition(() =>
+        this.#sql('turns_insert_all', INSERT_ALL, this.#columns(turns)),
+      );
       return rows.length === turns.length;
     } catch (error) {
       if (sqlState(error) === SqlState.uniqueViolation) return false;
@@ -237,7 +239,9 @@ export class Turns {
 
   async #insertMany(sql: Sql, turns: NewTurn[]): Promise<boolean[]> {
     const rows = await this.#withPartition(() => sql('turns_insert_many', INSERT_MANY, this.#columns(turns)));
-    const written = new Set(rows.map((row) => keyOf(bytes(row.session_key), row.dial as number, bytes(row.address))));
+    const written = new Set(
+      rows.map((row) => keyOf(bytes(row.session_key), row.dial as number, bytes(row.address))),
+    );
     // Two copies of one turn in one batch: the row comes back once, and only the first copy is its own.
     return turns.map((turn) => written.delete(keyOf(turn.sessionKey, turn.dial, turn.address)));
   }
@@ -270,7 +274,9 @@ export class Turns {
       turns.map((turn) => turn.network),
       turns.map((turn) => turn.phone),
       turns.map((turn) => turn.service),
-      turns.map((turn) => this.#box.seal(pack(turn.memory), rowKey(turn.sessionKey, turn, turn.address), turn.day)),
+      turns.map((turn) =>
+        this.#box.seal(pack(turn.memory), rowKey(turn.sessionKey, turn, turn.address), turn.day),
+      ),
       turns.map((turn) => turn.asked),
     ];
   }
@@ -292,7 +298,8 @@ export class Turns {
     };
     if (row.since_end_ms !== null) dial.sinceEnd = row.since_end_ms as number;
     found.dial = dial;
-    if (row.address !== null) found.turn = { ...this.#turn(row, sessionKey, dial), rank: Number(row.rank ?? 0) };
+    if (row.address !== null)
+      found.turn = { ...this.#turn(row, sessionKey, dial), rank: Number(row.rank ?? 0) };
     return found;
   }
 

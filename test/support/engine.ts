@@ -1,0 +1,36 @@
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { type Engine, type EngineSettings, openEngine } from '../../src/engine.ts';
+import type { Menu } from '../../src/flow/menu.ts';
+import { parseMenu } from '../../src/menus.ts';
+import { parseKeyRing } from '../../src/seal/keys.ts';
+import { type Database, openPostgres } from '../../src/store/database.ts';
+import { migrateServer } from '../../src/store/migrate.ts';
+import { TEST_KEY } from './gateway.ts';
+import { database } from './postgres.ts';
+
+export const MIGRATIONS = join(import.meta.dirname, '..', '..', 'migrations');
+
+/** A document written in a test; a mistake in it is thrown. */
+export function menuOf(yaml: string): Menu {
+  const parsed = parseMenu(yaml, 'test');
+  if (parsed.menu === undefined) throw new Error(parsed.problems.join('\n'));
+  return parsed.menu;
+}
+
+/** A fresh migrated database that goes with the test. */
+export async function openDatabase(t: Test): Promise<{ url: string; db: Database }> {
+  const { url } = await database(t);
+  await migrateServer(url, MIGRATIONS);
+  const db = openPostgres(url, () => {});
+  t.teardown(() => db.close());
+  return { url, db };
+}
+
+/** An engine on an open database, with the test's documents. */
+export function engineOn(
+  db: Database,
+  settings: Pick<EngineSettings, 'documents' | 'codes' | 'ttl'> & Partial<EngineSettings>,
+): Promise<Engine> {
+  return openEngine(db, { ring: parseKeyRing(TEST_KEY), ...settings });
+}

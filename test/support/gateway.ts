@@ -1,0 +1,121 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+
+const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
+/** A cold start of the embedded database on a busy machine. */
+const START_MS = 60_000;
+
+/** The key that the tests' instances share. */
+export const TEST_KEY = 'k1:0123456789abcdef0123456789abcdef';
+
+export type Gateway = {
+  url: string;
+  port: number;
+  child: ChildProcess;
+  /** Everything the process wrote, both streams. */
+  output(): string;
+  /** The exit code, once it has ended; null where a signal ended it. */
+  exited: Promise<number | null>;
+  /** SIGTERM, and the exit code. */
+  stop(): Promise<number | null>;
+  /** kill -9, and gone. */
+  kill(): Promise<void>;
+};
+
+/** The environment of a gateway under test: nothing of the caller's own settings gets in. */
+export function environment(settings: Record<string, string>): Record<string, string> {
+  const { PATH = '', HOME = '', TMPDIR = '' } = process.env;
+  return {
+    PATH,
+    HOME,
+    ...(TMPDIR && { TMPDIR }),
+    PORT: '0',
+    LOG_LEVEL: 'trace',
+    RATE_LIMIT_MAX: '1000000',
+    ...settings,
+  };
+}
+
+/**
+ * Starts `src/main.ts` as a process of its own on a free port and waits for its start line. Without
+ * `DATABASE_URL` it gets a data directory that goes with the test.
+ */
+export async function startGateway(t: Test, settings: Record<string, string> = {}): Promise<Gateway> {
+  const own: Record<string, string> = { ...settings };
+  if (own.DATABASE_URL === undefined) own.DATA_DIR ??= temporaryDirectory(t);
+  else own.PIN_ENCRYPTION_KEY ??= TEST_KEY;
+  const child = spawn(process.execPath, [MAIN], { env: environment(own), stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  const { promise: port, resolve, reject } = Promise.withResolvers<number>();
+  const read = (chunk: Buffer) => {
+    output += chunk.toString();
+    const listening = /ussd gateway on http:\/\/[^"|]*:(\d+)/.exec(output)?.[1];
+    if (listening !== undefined) resolve(Number(listening));
+  };
+  child.stdout.on('data', read);
+  child.stderr.on('data', read);
+  const exited = new Promise<number | null>((done) => child.on('exit', (code) => done(code)));
+  exited.then((code) => reject(new Error(`the gateway ended with ${code}:\n${output}`)));
+  const timer = setTimeout(() => reject(new Error(`the gateway did not start:\n${output}`)), START_MS);
+  t.teardown(async () => {
+    child.kill('SIGKILL');
+    await exited;
+  });
+  const listening = await port.finally(() => clearTimeout(timer));
+  return {
+    url: `http://127.0.0.1:${listening}`,
+    port: listening,
+    child,
+    output: () => output,
+    exited,
+    stop: () => {
+      child.kill('SIGTERM');
+      return exited;
+    },
+    kill: async () => {
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
+}
+
+/** A directory that goes with the test. */
+export function temporaryDirectory(t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), 'ussd-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export type Fields = { sessionId?: string; serviceCode?: string; phoneNumber?: string; text?: string };
+
+export type Reply = { status: number; outcome: string | null; body: string; headers: Headers };
+
+/** Posts one turn as JSON. */
+export async function post(
+  url: string,
+  fields: Fields & Record<string, unknown>,
+  path = '/api/ussd',
+): Promise<Reply> {
+  return send(url + path, JSON.stringify({ ...DEFAULTS, ...fields }), { 'content-type': 'application/json' });
+}
+
+/** Posts any bytes. */
+export async function send(url: string, body: RequestInit['body'], headers: Record<string, string>): Promise<Reply> {
+  const response = await fetch(url, { method: 'POST', body, headers, signal: AbortSignal.timeout(30_000) });
+  return {
+    status: response.status,
+    outcome: response.headers.get('x-ussd-outcome'),
+    body: await response.text(),
+    headers: response.headers,
+  };
+}
+
+export const DEFAULTS = {
+  sessionId: 'session-001',
+  serviceCode: '*1234#',
+  phoneNumber: '+260971234567',
+  text: '',
+} satisfies Fields;
