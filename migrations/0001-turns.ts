@@ -26,7 +26,9 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     ) partition by range (day)`.execute(db);
   await sql`create index turns_resume on turns (phone, service, at desc) where hop = 0`.execute(db);
   await sql`
-    create index turns_active on turns using brin (at) with (pages_per_range = 16, autosummarize = on)`.execute(db);
+    create index turns_active on turns using brin (at) with (pages_per_range = 16, autosummarize = on)`.execute(
+    db,
+  );
 
   // Documents by content: a session stays on the version it began on (RULINGS.md 24).
   await sql`

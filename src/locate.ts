@@ -28,7 +28,7 @@ export type Located = {
 /** For this long the same input from a gateway without request ids is a repeat (RULINGS.md 7). */
 const SAME_INPUT_MS = 1_500;
 
-type Where = { turns: Turns; digests: Digests; through: string[]; deadline: Deadline };
+type Where = { turns: Turns; digests: Digests; through: string[]; deadline: Deadline; ttl: number };
 
 /** Finds the turn that a request names, by one look-up. */
 export function locate(heard: Heard, where: Where): Promise<Located> {
@@ -61,7 +61,7 @@ async function byText(heard: Heard, { turns, digests, through, deadline }: Where
  * Only the newest input is sent: the turn follows the newest one, and a repeat is told by the id that the
  * gateway supplies, or else by the same input at the same moment (RULINGS.md 7).
  */
-async function byNewest(heard: Heard, { turns, digests, through, deadline }: Where): Promise<Located> {
+async function byNewest(heard: Heard, { turns, digests, through, deadline, ttl }: Where): Promise<Located> {
   const sessionKey = digests.session(heard.gateway, heard.sessionId);
   const { turn: newest, addresses, ...found } = await turns.newest(sessionKey);
   const { dial } = found;
@@ -70,7 +70,7 @@ async function byNewest(heard: Heard, { turns, digests, through, deadline }: Whe
   const text = joined(through, heard.text);
   const heardDigest = digests.below(sessionKey, 'input', heard.text).toString('base64');
 
-  const open = dial !== undefined && dial.sinceEnd === undefined && !dial.closed;
+  const open = dial !== undefined && dial.sinceEnd === undefined && !dial.closed && dial.idle <= ttl;
   const start = heard.text === '' && !(open && !dial.untouched);
   const below = (parent: Buffer, hop: number) =>
     id === undefined ? digests.below(parent, 'hop', String(hop)) : digests.below(parent, 'id', id);

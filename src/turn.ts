@@ -24,8 +24,11 @@ export type Parts = {
   underLock<T>(sessionKey: Buffer, run: (turns: Turns) => Promise<T>): Promise<T>;
 };
 
-/** Losing a race means that somebody's row is there to be replayed; more than this is no race. */
-const ATTEMPTS = 4;
+/**
+ * Losing a race means that somebody's row is there now: the turn itself, or one more of those that a walk
+ * passes. So a walk loses once for each of its pieces at most; more than this is no race.
+ */
+const ATTEMPTS = MOST_PIECES + 2;
 
 /** A gateway that sends one input at a time could go on for ever; no honest session is longer. */
 const MOST_HOPS = 500;
@@ -67,7 +70,7 @@ type Turn = Parts & { heard: Heard; deadline: Deadline; route: Route };
 
 async function tryTurn(turn: Turn): Promise<Answer | 'contested'> {
   const { turns, digests, heard, deadline, ttl } = turn;
-  const located = await locate(heard, { turns, digests, through: turn.route.through, deadline });
+  const located = await locate(heard, { turns, digests, through: turn.route.through, deadline, ttl });
   const { found, turn: known } = located;
   const expired = found.dial !== undefined && found.dial.idle > ttl;
   const bound = known !== undefined && !isStranger(turn, known, expired);
@@ -130,6 +133,7 @@ async function goOn(turn: Turn, located: Located, parent: KnownTurn): Promise<An
     hop: parent.hop + 1,
     menu: { id: parent.menu, menu },
     service: parent.service,
+    parent: parent.address,
     addressAt,
   });
 }
@@ -165,8 +169,12 @@ type Place = {
   hop: number;
   menu: { id: number; menu: Menu };
   service: string;
+  /** The address of the turn that is answered; an opening answers none. */
+  parent?: Buffer;
   addressAt(end: number): Buffer;
 };
+
+const NOWHERE = Buffer.alloc(0);
 
 /** Inserts a row for every text that was passed, each with its own reply, all or none. */
 async function commit(
@@ -184,8 +192,8 @@ async function commit(
   const opening = place.hop === 0 ? { sessionId: heard.sessionId, msisdn: heard.msisdn } : undefined;
   const add = (address: Buffer, { state, screen, course }: Step) => {
     const name = address.toString('latin1');
-    // An empty input on the first screen has no address of its own.
-    if (rows.has(name)) return;
+    // An empty input on the first screen has no address of its own: it is where the walk began.
+    if (rows.has(name) || address.equals(place.parent ?? NOWHERE)) return;
     const memory: Memory = { state, screen, serviceCode: heard.serviceCode };
     if (opening !== undefined && rows.size === 0) memory.opening = opening;
     if (located.heardDigest !== undefined) memory.heard = located.heardDigest;

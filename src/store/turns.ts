@@ -131,9 +131,9 @@ const INSERT = (conflict: string) => `
   from unnest($1::bytea[], $2::date[], $3::int[], $4::bytea[], $5::smallint[], $6::boolean[], $7::smallint[],
     $8::smallint[], $9::int[], $10::int[], $11::bytea[], $12::text[], $13::bytea[], $14::float8[])
     r(session_key, day, dial, address, hop, ended, outcome, node, menu, network, phone, service, sealed, asked)
-  where r.asked > extract(epoch from clock_timestamp())::float8 - ${FRESH_SECONDS}
+  where r.asked > extract(epoch from (select clock_timestamp()))::float8 - ${FRESH_SECONDS}
   order by r.session_key, r.dial, r.address
-  ${conflict} returning session_key, dial, address`;
+  ${conflict} returning session_key, day::text as day, dial, address`;
 
 const INSERT_MANY = INSERT('on conflict (session_key, day, dial, address) do nothing');
 /** A walk is all or nothing: the first row that exists undoes the statement. */
@@ -238,12 +238,23 @@ export class Turns {
   }
 
   async #insertMany(sql: Sql, turns: NewTurn[]): Promise<boolean[]> {
-    const rows = await this.#withPartition(() => sql('turns_insert_many', INSERT_MANY, this.#columns(turns)));
+    // Two of one batch may want one key with different contents (two phones, two inputs): only the first is
+    // sent, so that whoever is told that it happened is the one whose row it is.
+    const firsts = new Map<string, NewTurn>();
+    for (const turn of turns) if (!firsts.has(keyOf(turn))) firsts.set(keyOf(turn), turn);
+    const columns = this.#columns([...firsts.values()]);
+    const rows = await this.#withPartition(() => sql('turns_insert_many', INSERT_MANY, columns));
     const written = new Set(
-      rows.map((row) => keyOf(bytes(row.session_key), row.dial as number, bytes(row.address))),
+      rows.map((row) =>
+        keyOf({
+          sessionKey: bytes(row.session_key),
+          day: row.day as string,
+          dial: row.dial as number,
+          address: bytes(row.address),
+        }),
+      ),
     );
-    // Two copies of one turn in one batch: the row comes back once, and only the first copy is its own.
-    return turns.map((turn) => written.delete(keyOf(turn.sessionKey, turn.dial, turn.address)));
+    return turns.map((turn) => firsts.get(keyOf(turn)) === turn && written.has(keyOf(turn)));
   }
 
   #insertSingly(turn: NewTurn): Promise<boolean[]> {
@@ -324,8 +335,13 @@ export function rowKey(sessionKey: Buffer, dial: { day: string; dial: number }, 
   return Buffer.concat([sessionKey, Buffer.from(`\0${dial.day}\0${dial.dial}\0`), address]);
 }
 
-function keyOf(sessionKey: Buffer, dial: number, address: Buffer): string {
-  return `${sessionKey.toString('latin1')}${dial}\0${address.toString('latin1')}`;
+function keyOf({
+  sessionKey,
+  day,
+  dial,
+  address,
+}: Pick<NewTurn, 'sessionKey' | 'day' | 'dial' | 'address'>): string {
+  return `${sessionKey.toString('latin1')}${day}\0${dial}\0${address.toString('latin1')}`;
 }
 
 function secondsFromMidnight(clock: number): number {

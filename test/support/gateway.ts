@@ -103,7 +103,11 @@ export async function post(
 }
 
 /** Posts any bytes. */
-export async function send(url: string, body: RequestInit['body'], headers: Record<string, string>): Promise<Reply> {
+export async function send(
+  url: string,
+  body: RequestInit['body'],
+  headers: Record<string, string>,
+): Promise<Reply> {
   const response = await fetch(url, { method: 'POST', body, headers, signal: AbortSignal.timeout(30_000) });
   return {
     status: response.status,

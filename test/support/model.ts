@@ -23,7 +23,12 @@ abstract class Clock {
   }
 }
 
-const rowOf = ({ state, screen }: Step, at: number): Row => ({ state, reply: written(screen), ended: screen.end, at });
+const rowOf = ({ state, screen }: Step, at: number): Row => ({
+  state,
+  reply: written(screen),
+  ended: screen.end,
+  at,
+});
 
 export class CumulativeModel extends Clock {
   static readonly rules = [
@@ -55,6 +60,7 @@ export class CumulativeModel extends Clock {
   }
 
   hear({ phone, code, text }: Request): string {
+    this.pass(1);
     // Another code than the story's has nothing behind it that is dialled through.
     const through = code === '*8#' ? [] : this.#through;
     const whole = [...through, ...(text === '' ? [] : [text])].join('*');
@@ -87,7 +93,13 @@ export class CumulativeModel extends Clock {
     }
     const parent = this.#parent(dial, whole);
     if (expired) {
-      dial.rows.set(whole, { state: parent.row.state, reply: EXPIRED, ended: true, mark: true, at: this.now });
+      dial.rows.set(whole, {
+        state: parent.row.state,
+        reply: EXPIRED,
+        ended: true,
+        mark: true,
+        at: this.now,
+      });
       return this.say('expired', `ok ${EXPIRED}`);
     }
     const passed = this.#walk(whole, parent.text, parent.row.state, false);
@@ -130,12 +142,14 @@ export class CumulativeModel extends Clock {
     let going = true;
     for (let pieces = 1; going; pieces += 1) {
       const node = this.#menu.nodes[state.node];
-      const star = node !== undefined && 'options' in node && node.options.some((option) => option.key === '*');
+      const star =
+        node !== undefined && 'options' in node && node.options.some((option) => option.key === '*');
       let input: string;
       let more: string | undefined;
       if (pieces === 1 && rest === '*') [input, more] = ['*', undefined];
       else if (node !== undefined && 'ask' in node && !through) [input, more] = [rest, undefined];
-      else if (star && joined && rest.startsWith('*')) [input, more] = ['*', rest.length > 1 ? rest.slice(1) : undefined];
+      else if (star && joined && rest.startsWith('*'))
+        [input, more] = ['*', rest.length > 1 ? rest.slice(1) : undefined];
       else if (star && !joined && rest.startsWith('**')) [input, more] = ['*', rest.slice(1)];
       else {
         const cut = rest.indexOf('*');
@@ -163,7 +177,17 @@ type Chain = Omit<Dial, 'rows'> & { chain: Turn[]; ids: Map<string, string> };
 
 /** The newest input only: a chain of turns, each named by its parent and an id, or its place in the chain. */
 export class LatestModel extends Clock {
-  static readonly rules = ['first dial', 'new dial', 'stranger', 'start again', 'repeat', 'id again', 'a turn', 'the END again', 'expired'];
+  static readonly rules = [
+    'first dial',
+    'new dial',
+    'stranger',
+    'start again',
+    'repeat',
+    'id again',
+    'a turn',
+    'the END again',
+    'expired',
+  ];
   readonly #menu: Menu;
   readonly #ttl: number;
   #dial: Chain | undefined;
@@ -175,6 +199,7 @@ export class LatestModel extends Clock {
   }
 
   hear({ phone, code, text, id }: Request & { id?: string }): string {
+    this.pass(1);
     const dial = this.#dial;
     if (dial === undefined) return this.#open('first dial', phone, code, text, id);
     if (this.now - dial.opened > 24 * 3_600_000) return this.#open('new dial', phone, code, text, id);
@@ -193,7 +218,7 @@ export class LatestModel extends Clock {
     if (stranger) return this.say('expired', `ok ${EXPIRED}`);
     const before = id === undefined ? undefined : dial.ids.get(id);
     if (before !== undefined) return this.say('id again', `replay ${before}`);
-    if (id === undefined && this.now === newest.at && newest.heard === text) {
+    if (id === undefined && this.now - newest.at <= 1_500 && newest.heard === text) {
       return this.say('repeat', `replay ${newest.reply}`);
     }
     if (dial.endedAt !== undefined) return this.say('the END again', `replay ${newest.reply}`);
