@@ -110,8 +110,8 @@ export function parseMenu(
   }
   const parsed = Menu.safeParse(document.toJS({ maxAliasCount: 100 }));
   if (!parsed.success) {
-    const problems = parsed.error.issues.map(
-      (issue) => `${file}${lineOf(issue.path)}: ${issue.path.join('.') || 'document'}: ${issue.message}`,
+    const problems = parsed.error.issues.flatMap(closest).map(
+      ({ path, message }) => `${file}${lineOf(path)}: ${path.join('.') || 'document'}: ${message}`,
     );
     return { problems };
   }
@@ -120,6 +120,15 @@ export function parseMenu(
   return {
     problems: findings.map(({ node, problem }) => `${file}${lineOf(['nodes', node])}: ${node}: ${problem}`),
   };
+}
+
+type Issue = { code?: string; path: PropertyKey[]; message: string; errors?: Issue[][] };
+
+/** Of a node that is of no kind, what is wrong with the kind that it comes closest to. */
+function closest(issue: Issue): Issue[] {
+  if (issue.code !== 'invalid_union' || issue.errors === undefined || issue.errors.length === 0) return [issue];
+  const [nearest = []] = [...issue.errors].sort((a, b) => a.length - b.length);
+  return nearest.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] })).flatMap(closest);
 }
 
 function hashOf(menu: Menu): string {

@@ -1,0 +1,201 @@
+import fc from 'fast-check';
+import { test } from 'tap';
+import { MOST_PIECES, nextPiece, prefixes } from '../../src/flow/address.ts';
+import { pack, unpack } from '../../src/flow/memory.ts';
+import { screenText } from '../../src/flow/screen.ts';
+import { route } from '../../src/flow/service-code.ts';
+import { begin, step } from '../../src/flow/step.ts';
+import { fits, measure } from '../../src/flow/text.ts';
+import { parseMenu, readMenus } from '../../src/menus.ts';
+import { menuOf } from '../support/engine.ts';
+
+const stars = fc.string({ unit: fc.constantFrom('1', '2', '*'), maxLength: 30 });
+
+test('prefixes are those that end where a star follows', async (t) => {
+  t.same(prefixes(''), ['']);
+  t.same(prefixes('12'), ['', '12'], '12 is not below 1');
+  t.same(prefixes('1**2'), ['', '1', '1*', '1**2']);
+  t.same(prefixes('*'), ['', '*']);
+  fc.assert(
+    fc.property(stars, stars, (parent, more) => {
+      const text = parent === '' ? more : `${parent}*${more}`;
+      const found = prefixes(text);
+      return found.includes(parent) && new Set(found).size === found.length && found.at(-1) === text;
+    }),
+  );
+});
+
+test('cutting always comes to the end of the text, whatever the screens are like', async () => {
+  const ear = fc.record({ whole: fc.boolean(), star: fc.boolean() });
+  fc.assert(
+    fc.property(
+      stars,
+      fc.array(ear, { minLength: 40, maxLength: 40 }),
+      fc.boolean(),
+      (text, ears, through) => {
+        let at = 0;
+        for (const [index, hearing] of ears.entries()) {
+          if (at >= text.length && index > 0) return true;
+          const piece = nextPiece(text, at, { ...hearing, first: index === 0, through });
+          if (piece.end < at || (piece.end === at && index > 0)) return false;
+          at = piece.end;
+        }
+        return at >= text.length;
+      },
+    ),
+  );
+});
+
+test('inputs without stars come back as they were joined', async () => {
+  const input = fc.string({ unit: fc.constantFrom('1', '2', 'a', ' '), minLength: 1, maxLength: 4 });
+  fc.assert(
+    fc.property(fc.array(input, { minLength: 1, maxLength: MOST_PIECES }), (inputs) => {
+      const text = inputs.join('*');
+      let at = 0;
+      return inputs.every((wanted, index) => {
+        const piece = nextPiece(text, at, {
+          whole: false,
+          star: index % 2 === 0,
+          first: index === 0,
+          through: false,
+        });
+        at = piece.end;
+        return piece.input === wanted;
+      });
+    }),
+  );
+});
+
+test('septets: basic characters one, extension two, anything else makes it UCS-2', async (t) => {
+  t.same(measure('Hello @£$'), { alphabet: 'gsm', units: 9 });
+  t.same(measure('[€]'), { alphabet: 'gsm', units: 6 });
+  t.same(measure('façade'), { alphabet: 'ucs2', units: 6 }, 'the small c with a cedilla is not in the table');
+  t.same(measure('`'), { alphabet: 'ucs2', units: 1 });
+  t.ok(fits('a'.repeat(160)));
+  t.notOk(fits('a'.repeat(161)));
+  t.ok(fits('a'.repeat(182), 182));
+  t.ok(fits('ж'.repeat(80)));
+  t.notOk(fits('ж'.repeat(81)));
+});
+
+test('a code leads to the longest registered prefix of its segments', async (t) => {
+  const services = {
+    codes: new Map([
+      ['*384#', 'invest'],
+      ['*384*7#', 'other'],
+      ['*12#', 'short'],
+    ]),
+    fallback: 'ixo',
+  };
+  t.same(route('*384#', services), { service: 'invest', through: [] });
+  t.same(route('*384*1*2#', services), { service: 'invest', through: ['1', '2'] });
+  t.same(route('*384*7*1#', services), { service: 'other', through: ['1'] });
+  t.same(
+    route('*1234#', services),
+    { service: 'ixo', through: [] },
+    'segment by segment, not digit by digit',
+  );
+});
+
+const PARROT = menuOf(`
+service: parrot
+languages: [en, fr]
+root: ask
+invalid: { en: Try again, fr: Encore }
+farewell: { en: Bye, fr: Au revoir }
+nodes:
+  ask:
+    ask: { en: 'Say it', fr: 'Dites' }
+    answer: { kind: text, max: 5 }
+    save: said
+    to: say
+  say:
+    say: { en: 'You said {said}', fr: 'Vous avez dit {said}' }
+    options:
+      - { key: 7, label: { en: Over, fr: Encore }, to: home }
+`);
+
+test('a conversation', async (t) => {
+  const first = begin(PARROT, 'fr');
+  t.equal(screenText(first.screen), 'Dites');
+  const tooLong = step(PARROT, first.state, 'abcdef');
+  t.equal(screenText(tooLong.screen), 'Encore\nDites');
+  t.equal(tooLong.course, 'invalid');
+  const said = step(PARROT, tooLong.state, ' abc ');
+  t.equal(screenText(said.screen), 'Vous avez dit abc\n7. Encore');
+  t.equal(said.state.misses, 0);
+  t.equal(screenText(step(PARROT, said.state, '0').screen), 'Dites', 'back is the engine’s');
+  t.equal(screenText(step(PARROT, said.state, '7').screen), 'Dites');
+  let lost = said;
+  for (let i = 0; i < 3; i += 1) lost = step(PARROT, lost.state, '5');
+  t.same([lost.screen.end, screenText(lost.screen), lost.course], [true, 'Au revoir', 'gaveUp']);
+});
+
+test('memory survives being packed', async () => {
+  const word = fc.string({ unit: 'binary', maxLength: 12 });
+  const state = fc.record({
+    node: word,
+    back: fc.array(word, { maxLength: 3 }),
+    misses: fc.nat({ max: 3 }),
+    vars: fc.dictionary(word, word, { maxKeys: 3, noNullPrototype: true }),
+    language: word,
+  });
+  const screen = fc.record(
+    {
+      end: fc.boolean(),
+      node: fc.string({ minLength: 1, maxLength: 8 }),
+      words: word,
+      options: fc.array(fc.record({ key: word, label: word }, { noNullPrototype: true }), { maxLength: 4 }),
+      notice: word,
+    },
+    { requiredKeys: ['end', 'node', 'words', 'options'], noNullPrototype: true },
+  );
+  const memory = fc.record(
+    { state, screen, serviceCode: word, heard: word, opening: fc.record({ sessionId: word, msisdn: word }) },
+    { requiredKeys: ['state', 'screen', 'serviceCode'], noNullPrototype: true },
+  );
+  fc.assert(
+    fc.property(memory, (before) => {
+      const after = unpack(pack(before));
+      return JSON.stringify(sorted(after)) === JSON.stringify(sorted(before));
+    }),
+  );
+});
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.entries(value)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, content]) => [key, sorted(content)]);
+}
+
+test('documents: the services are sound, and a bad one is refused with file, line and reason', async (t) => {
+  t.ok(
+    readMenus(new URL('../../src/services', import.meta.url).pathname).some((menu) => menu.service === 'ixo'),
+  );
+  const problemsOf = (yaml: string) => {
+    const parsed = parseMenu(yaml, 'bad.yaml');
+    return parsed.menu === undefined ? parsed.problems.join('\n') : '';
+  };
+  const good = 'service: s\nroot: a\nnodes:\n  a:\n    end: Bye\n';
+  t.equal(problemsOf(good), '');
+  t.match(problemsOf('service: [s\n'), /^bad\.yaml:\d+: /, 'no YAML');
+  t.match(problemsOf(good.replace('end: Bye', 'ned: Bye')), /^bad\.yaml:5: nodes\.a/, 'no kind of node');
+  t.match(problemsOf(good.replace('root: a', 'root: b')), /b: the root is no node/);
+  t.match(
+    problemsOf(good.replace('Bye', 'a'.repeat(161))),
+    /^bad\.yaml:5: a: the screen in en takes 161 septets of 160/,
+  );
+  const options = (list: string) =>
+    `service: s\nroot: a\nnodes:\n  a:\n    choose: A\n    options: [${list}]\n`;
+  t.match(problemsOf(options('{ key: 1, label: X, to: nowhere }')), /key 1 leads to nowhere/);
+  t.match(
+    problemsOf(options('{ key: 1, label: X, to: a }, { key: 1, label: Y, to: a }')),
+    /key 1 stands twice/,
+  );
+  t.match(
+    problemsOf(good.replace('service: s', 'service: s\nlanguages: [en, fr]').replace('Bye', '{ en: Bye }')),
+    /no fr/,
+  );
+});

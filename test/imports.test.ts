@@ -1,0 +1,115 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { test } from 'tap';
+
+/** Who may import whom: the table of docs/architecture.md, held by reading the imports. */
+
+const SRC = join(import.meta.dirname, '..', 'src');
+
+/** What a place may import besides itself and packages. A place is a folder, or a file of the top level. */
+const MAY: Record<string, string[]> = {
+  flow: [],
+  seal: [],
+  'networks.ts': [],
+  'log.ts': [],
+  'wire.ts': [],
+  services: ['flow', 'store'],
+  gateways: ['flow'],
+  store: ['flow', 'seal'],
+  'menus.ts': ['flow', 'store'],
+  'queue.ts': ['store', 'effects'],
+  'limits.ts': [],
+  'guard.ts': ['limits.ts', 'networks.ts'],
+  operator: ['flow', 'store', 'guard.ts'],
+  'config.ts': ['seal', 'networks.ts'],
+  'locate.ts': ['flow', 'seal', 'store'],
+  'turn.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'locate.ts'],
+  'engine.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'turn.ts'],
+};
+
+/** Packages that a place may import; a place that is not named may import any. */
+const PACKAGES: Record<string, RegExp> = {
+  flow: /^zod$/,
+  seal: /^node:crypto$/,
+  gateways: /^(zod|fastify|fastify-type-provider-zod|node:crypto)$/,
+};
+
+type Import = { from: string; to: string };
+
+function filesBelow(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => join(folder, file));
+}
+
+function importsOf(file: string): Import[] {
+  const text = readFileSync(file, 'utf8');
+  const from = relative(SRC, file);
+  return [...text.matchAll(/(?:^|\n)\s*(?:import|export)\b[^;]*?from '([^']+)'|import\('([^']+)'\)/g)].map(
+    (match) => {
+      const to = match[1] ?? match[2] ?? '';
+      return { from, to: to.startsWith('.') ? relative(SRC, join(dirname(file), to)) : to };
+    },
+  );
+}
+
+const files = filesBelow(SRC);
+const imports = files.flatMap(importsOf);
+const inside = imports.filter(({ to }) => to.endsWith('.ts'));
+const place = (file: string) => (file.includes('/') ? (file.split('/')[0] ?? '') : file);
+
+test('every import goes one way', async (t) => {
+  t.ok(inside.length > 50, 'the imports were read');
+  for (const { from, to } of inside) {
+    const here = place(from);
+    if (here === place(to) || here === 'main.ts') continue;
+    if (here === 'app.ts') {
+      t.not(to, 'config.ts', `${from} imports ${to}`);
+      continue;
+    }
+    t.ok(MAY[here]?.includes(place(to)), `${from} imports ${to}`);
+  }
+});
+
+test('only main imports the configuration, and only the configuration is given the environment', async (t) => {
+  t.same(
+    inside.filter(({ to }) => to === 'config.ts').map(({ from }) => from),
+    ['main.ts'],
+  );
+  for (const file of files) {
+    const uses = readFileSync(file, 'utf8').includes('process.env');
+    t.equal(uses, relative(SRC, file) === 'main.ts', `${relative(SRC, file)} and process.env`);
+  }
+});
+
+test('the core is pure: no packages but zod, no clock, no randomness, no process', async (t) => {
+  for (const { from, to } of imports) {
+    const packages = PACKAGES[place(from)];
+    if (packages !== undefined && !to.endsWith('.ts')) t.match(to, packages, `${from} imports ${to}`);
+  }
+  for (const file of filesBelow(join(SRC, 'flow'))) {
+    const text = readFileSync(file, 'utf8').replaceAll(
+      /now: \(\) => number = \(\) => performance\.now\(\)/g,
+      '',
+    );
+    t.notMatch(
+      text,
+      /\b(Date\b|Math\.random|process\.|setTimeout|performance\.|crypto)/,
+      relative(SRC, file),
+    );
+  }
+});
+
+test('no import cycles', async (t) => {
+  const graph = new Map<string, string[]>();
+  for (const { from, to } of inside) graph.set(from, [...(graph.get(from) ?? []), to]);
+  const done = new Set<string>();
+  const visit = (file: string, path: string[]) => {
+    if (path.includes(file)) return t.fail(`a cycle: ${[...path, file].join(' > ')}`);
+    if (done.has(file)) return;
+    for (const next of graph.get(file) ?? []) visit(next, [...path, file]);
+    done.add(file);
+  };
+  for (const file of graph.keys()) visit(file, []);
+  t.ok(done.size > 20);
+});
