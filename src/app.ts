@@ -1,4 +1,5 @@
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import { METHODS } from 'node:http';
 import helmet from '@fastify/helmet';
 import {
   type FastifyBaseLogger,
@@ -25,6 +26,8 @@ const BODY_BYTES = 8 * 1024;
 /** Headers and bodies that take longer are cut off; Node only looks every so often, hence the interval. */
 const SLOW_MS = 8_000;
 const LOOK_FOR_SLOW_MS = 1_000;
+/** The longest piece of a path that means something: a secret in it (CALLBACK_SECRET, GATEWAYS). */
+const PARAM_LENGTH = 128;
 
 export type AppParts = {
   log: FastifyBaseLogger;
@@ -57,7 +60,9 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     genReqId: requestId,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    routerOptions: { ignoreTrailingSlash: true },
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: PARAM_LENGTH },
+    // A path that cannot be decoded, or is too long, leads nowhere; fastify's own words would quote it.
+    frameworkErrors: (_error, request, reply) => void nowhere(request, reply as FastifyReply),
     // A request that cannot even be read gets no words: nobody who speaks HTTP is there to hear them.
     clientErrorHandler: (_error, socket) => socket.destroy(),
   });
@@ -66,8 +71,13 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
     if (draining) reply.header('connection', 'close');
+    // Before any body is read: nowhere is nowhere, whatever comes with the request.
+    if (request.is404) return nowhere(request, reply);
   });
-  app.setNotFoundHandler((_request, reply) => reply.code(404).send({ error: 'Not found' }));
+  app.setNotFoundHandler(nowhere);
+  // Fastify knows a few methods only; what Node lets in is to get its 405 (CONNECT never gets here).
+  const unknown = METHODS.filter((method) => !app.supportedMethods.includes(method));
+  for (const method of unknown) app.addHttpMethod(method, { hasBody: true });
   app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
     const status = error.statusCode ?? 500;
     if (status >= 500) request.log.error({ err: error }, 'a request failed');
@@ -144,6 +154,11 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
       draining = true;
     },
   };
+}
+
+/** The 404 of a path that leads nowhere. */
+function nowhere(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return reply.code(404).header('x-request-id', request.id).send({ error: 'Not found' });
 }
 
 /** A caller's id is kept where it is a UUID: anything else could carry a phone number into the log. */

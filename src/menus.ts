@@ -110,9 +110,9 @@ export function parseMenu(
   }
   const parsed = Menu.safeParse(document.toJS({ maxAliasCount: 100 }));
   if (!parsed.success) {
-    const problems = parsed.error.issues.flatMap(closest).map(
-      ({ path, message }) => `${file}${lineOf(path)}: ${path.join('.') || 'document'}: ${message}`,
-    );
+    const problems = parsed.error.issues
+      .flatMap(closest)
+      .map(({ path, message }) => `${file}${lineOf(path)}: ${path.join('.') || 'document'}: ${message}`);
     return { problems };
   }
   const findings = lint(parsed.data);
@@ -126,7 +126,8 @@ type Issue = { code?: string; path: PropertyKey[]; message: string; errors?: Iss
 
 /** Of a node that is of no kind, what is wrong with the kind that it comes closest to. */
 function closest(issue: Issue): Issue[] {
-  if (issue.code !== 'invalid_union' || issue.errors === undefined || issue.errors.length === 0) return [issue];
+  if (issue.code !== 'invalid_union' || issue.errors === undefined || issue.errors.length === 0)
+    return [issue];
   const [nearest = []] = [...issue.errors].sort((a, b) => a.length - b.length);
   return nearest.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] })).flatMap(closest);
 }

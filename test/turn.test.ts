@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { sql } from 'kysely';
 import { type Test, test } from 'tap';
+import { deadlineIn } from '../src/deadline.ts';
 import type { Engine } from '../src/engine.ts';
-import { deadlineIn, type Heard } from '../src/flow/heard.ts';
+import type { Heard } from '../src/flow/heard.ts';
 import { written } from '../src/gateways/ussd.ts';
 import type { Database } from '../src/store/database.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
@@ -72,7 +73,9 @@ const token = fc.constantFrom('1', '1', '2', '2', '3', '9', '0', '00', '', '*', 
 const anyText = fc.oneof(
   {
     weight: 1,
-    arbitrary: fc.array(fc.constantFrom('1', '1', '2'), { minLength: 9, maxLength: 13 }).map((all) => all.join('*')),
+    arbitrary: fc
+      .array(fc.constantFrom('1', '1', '2'), { minLength: 9, maxLength: 13 })
+      .map((all) => all.join('*')),
   },
   { weight: 3, arbitrary: fc.array(token, { maxLength: 5 }).map((tokens) => tokens.join('*')) },
   { weight: 1, arbitrary: fc.string({ unit: fc.constantFrom('1', '2', '*', '3'), maxLength: 24 }) },

@@ -2,7 +2,8 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { type Answer, deadlineIn, type Heard, type TakeTurn } from '../flow/heard.ts';
+import { deadlineIn } from '../deadline.ts';
+import type { Answer, Heard, TakeTurn } from '../flow/heard.ts';
 import { type Screen, screenText } from '../flow/screen.ts';
 
 /** One deadline for all that a request waits for (RULINGS.md 8); the contract promises 5 s. */
