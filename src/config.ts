@@ -90,6 +90,8 @@ const Environment = z.object({
     .regex(/^[A-Za-z0-9_-]{16,128}$/, 'must be 16 to 128 letters, digits, - or _')
     .optional(),
   REDIS_URL: url('redis:', 'rediss:').optional(),
+  SMS_DAILY_MAX: whole(0, 100_000_000, 10_000),
+  SMS_PREFIXES: text.default('').transform(parsed(parsePrefixes)),
 });
 
 /** What the process runs with. */
@@ -114,6 +116,8 @@ export type Config = {
   gateways: NamedGateway[];
   callbackSecret?: string;
   redisUrl?: string;
+  /** What subscribers may cause in a day, and to which numbers (RULINGS.md 14). */
+  messages: { dailyMax: number; prefixes: string[] };
 };
 
 /** Reads the environment; a variable that is set to nothing is not set. Throws `ConfigError`. */
@@ -159,6 +163,7 @@ export function readConfig(environment: Record<string, string | undefined>): Con
     gateways: env.GATEWAYS,
     ...(env.CALLBACK_SECRET !== undefined && { callbackSecret: env.CALLBACK_SECRET }),
     ...(env.REDIS_URL !== undefined && { redisUrl: env.REDIS_URL }),
+    messages: { dailyMax: env.SMS_DAILY_MAX, prefixes: env.SMS_PREFIXES },
   };
 }
 
@@ -224,6 +229,15 @@ function parseOperator(entry: string): Operator {
 function parseProxies(list: string): string[] {
   parseNetworks(list);
   return entriesOf(list);
+}
+
+/** `+260,+254` */
+function parsePrefixes(list: string): string[] {
+  const prefixes = entriesOf(list);
+  for (const prefix of prefixes) {
+    if (!/^\+[1-9]\d{0,14}$/.test(prefix)) throw new Error(`${prefix} is no prefix: write +260`);
+  }
+  return prefixes;
 }
 
 function entriesOf(list: string): string[] {

@@ -1,17 +1,31 @@
-import { CompiledQuery, sql } from 'kysely';
+import { CompiledQuery, sql, type Transaction } from 'kysely';
+import { changePin } from './effects/change-pin.ts';
+import { createAccount } from './effects/create-account.ts';
+import { linkPhone, makeLinkCode } from './effects/link-phone.ts';
+import { logIn } from './effects/log-in.ts';
+import { rememberLanguage } from './effects/remember-language.ts';
+import { sms } from './effects/sms.ts';
 import type { TakeTurn } from './flow/heard.ts';
 import type { Menu } from './flow/menu.ts';
 import type { ServiceCodes } from './flow/service-code.ts';
+import { makeJudge } from './judge.ts';
 import { Menus } from './menus.ts';
 import { Box } from './seal/box.ts';
 import { Digests } from './seal/digests.ts';
 import type { KeyRing } from './seal/keys.ts';
+import { PendingPins, PinSlots, randomCode } from './seal/pin.ts';
+import { ixoFacts } from './services/ixo/facts.ts';
+import { Accounts, type Db } from './store/accounts.ts';
+import { Attempts } from './store/attempts.ts';
 import type { Database } from './store/database.ts';
 import { digestRoot } from './store/keyring.ts';
 import { loadMenu, storeMenu } from './store/menus.ts';
+import { type MessageLimits, Messages } from './store/messages.ts';
 import { makePartitions } from './store/partitions.ts';
 import { Sessions } from './store/sessions.ts';
 import type { Row, Sql } from './store/sql.ts';
+import { languageOf } from './store/subscribers.ts';
+import type { Tables } from './store/tables.ts';
 import { Turns } from './store/turns.ts';
 import { makeTakeTurn } from './turn.ts';
 
@@ -27,9 +41,32 @@ export type EngineSettings = {
   /** Idle sessions expire after this; in milliseconds. */
   ttl: number;
   midnightSeconds?: number;
+  messages: MessageLimits;
+  /** Queues a job in a transaction. */
+  enqueue(tx: Db, queue: string, data: { id: string }): Promise<void>;
+  /** Letters of an alphabet at random, for Customer IDs. */
+  randomCode?: (alphabet: string, length: number) => string;
 };
 
-export type Engine = { takeTurn: TakeTurn; sessions: Sessions; digests: Digests };
+export type Engine = Keeping & { takeTurn: TakeTurn; sessions: Sessions };
+
+/** What keeps people's things: opened by the commands too, which take no turns. */
+export type Keeping = { digests: Digests; accounts: Accounts; attempts: Attempts; messages: Messages };
+
+/** Opens what keeps people's things, keys checked. Throws `WrongKeys`. */
+export async function openKeeping(
+  { kysely }: Database,
+  settings: Pick<EngineSettings, 'ring' | 'digestKey' | 'messages'>,
+): Promise<Keeping> {
+  const digests = new Digests(await digestRoot(kysely, settings.ring, settings.digestKey));
+  const columns = new Box(settings.ring, 'columns');
+  return {
+    digests,
+    accounts: new Accounts(columns, new Box(settings.ring, 'pins'), digests),
+    attempts: new Attempts(kysely),
+    messages: new Messages(columns, digests, settings.messages),
+  };
+}
 
 /**
  * Puts a turn's parts together on a migrated database: keys checked, documents stored, partitions there.
@@ -37,8 +74,10 @@ export type Engine = { takeTurn: TakeTurn; sessions: Sessions; digests: Digests 
  */
 export async function openEngine(database: Database, settings: EngineSettings): Promise<Engine> {
   const { kysely } = database;
-  const digests = new Digests(await digestRoot(kysely, settings.ring, settings.digestKey));
+  const keeping = await openKeeping(database, settings);
+  const { digests, accounts, attempts, messages } = keeping;
   const box = new Box(settings.ring, 'turns');
+  const pending = new PendingPins(new Box(settings.ring, 'pins'));
   await makePartitions(kysely);
   const turns = new Turns(database.sql, database.laneSql, box, {
     midnightSeconds: settings.midnightSeconds ?? MIDNIGHT_SECONDS,
@@ -55,17 +94,34 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     turns,
     menus,
     digests,
+    db: kysely,
     codes: settings.codes,
     ttl: settings.ttl,
+    judge: makeJudge({ db: kysely, accounts, attempts, slots: new PinSlots(), pending, digests }),
+    facts: { ixo: ixoFacts(accounts, messages, settings.randomCode ?? randomCode) },
+    effects: {
+      createAccount: createAccount(accounts, pending),
+      changePin: changePin(accounts, pending),
+      logIn: logIn(accounts, attempts, digests),
+      makeLinkCode: makeLinkCode(accounts),
+      linkPhone: linkPhone(accounts),
+      rememberLanguage: rememberLanguage(digests),
+      sms: sms(messages),
+    },
+    languageOf: (phone) => languageOf(kysely, phone),
+    enqueue: settings.enqueue,
+    transact: (run) => kysely.transaction().execute((tx) => run(tx, sqlOf(tx))),
     underLock: (sessionKey, run) =>
       kysely.transaction().execute(async (tx) => {
         await sql`select pg_advisory_xact_lock(hashtextextended(${sessionKey.toString('hex')}, 0))`.execute(
           tx,
         );
-        const within: Sql = async (_name, text, values) =>
-          (await tx.executeQuery<Row>(CompiledQuery.raw(text, values))).rows;
-        return run(turns.through(within));
+        return run(turns.through(sqlOf(tx)));
       }),
   });
-  return { takeTurn, sessions: new Sessions(database.sql, box), digests };
+  return { ...keeping, takeTurn, sessions: new Sessions(database.sql, box) };
+}
+
+function sqlOf(tx: Transaction<Tables>): Sql {
+  return async (_name, text, values) => (await tx.executeQuery<Row>(CompiledQuery.raw(text, values))).rows;
 }

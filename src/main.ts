@@ -5,9 +5,12 @@ import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { type Config, ConfigError, readConfig } from './config.ts';
-import { openEngine } from './engine.ts';
+import { deliverSms, SMS_QUEUE } from './effects/sms.ts';
+import { openEngine, openKeeping } from './engine.ts';
 import { makeLog } from './log.ts';
 import { MenuError, readMenus } from './menus.ts';
+import { COMMANDS, CommandRefused } from './operator/commands.ts';
+import { smsSimulator } from './providers/simulator.ts';
 import { type Queue, startQueue } from './queue.ts';
 import { type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { type Database, openEmbeddedDatabase, openPostgres } from './store/database.ts';
@@ -35,7 +38,9 @@ async function main(): Promise<void> {
   const config = readConfig(process.env);
   const log = makeLog(config.logLevel);
   lastWords(log);
-  if (process.argv[2] === 'migrate') return void (await migrateOnly(config, log));
+  const [command, ...words] = process.argv.slice(2);
+  if (command === 'migrate') return void (await migrateOnly(config, log));
+  if (command !== undefined) return runCommand(config, log, command, words);
 
   const documents = readMenus(SERVICES);
   checkServices(
@@ -43,12 +48,17 @@ async function main(): Promise<void> {
     documents.map((menu) => menu.service),
   );
   const { database, ring, notes } = await openDatabase(config, log);
-  const { takeTurn, sessions, digests } = await openEngine(database, {
+  const queue = await startQueue(database, (error) =>
+    log.warn({ err: error }, 'the queue could not reach the database'),
+  );
+  const { takeTurn, sessions, digests, attempts, messages } = await openEngine(database, {
     ring,
     digestKey: config.digestKey,
     documents,
     codes: { codes: config.serviceCodes, fallback: config.defaultService },
     ttl: config.sessionTtlMs,
+    messages: config.messages,
+    enqueue: queue.enqueue,
   });
   const gateways = ['ixo', ...config.gateways.map((gateway) => gateway.name)];
   const { app, drain } = await buildApp({
@@ -75,13 +85,12 @@ async function main(): Promise<void> {
     connections: database.connections,
     ping: () => sql`select 1`.execute(database.kysely),
   });
-  const queue = await startQueue({
-    database,
-    housekeeping: async () => {
-      await makePartitions(database.kysely);
-      await dropPartitions(database.kysely, RETENTION_DAYS);
-    },
-    onError: (error) => log.warn({ err: error }, 'the queue could not reach the database'),
+  const provider = smsSimulator();
+  await queue.work(SMS_QUEUE, (id) => deliverSms(database.kysely, messages, provider, id));
+  await queue.daily('housekeeping', async () => {
+    await makePartitions(database.kysely);
+    await dropPartitions(database.kysely, RETENTION_DAYS);
+    await attempts.forget();
   });
 
   leaveWell(log, { app, drain, queue, database });
@@ -125,6 +134,30 @@ function keptKey(directory: string): string {
     writeFileSync(file, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600, flag: 'wx' });
   }
   return readFileSync(file, 'utf8').trim();
+}
+
+/** `pins:rotate`, `pins:reset`, `unlock`: beside the running service, on the same database. */
+async function runCommand(config: Config, log: Logger, command: string, words: string[]): Promise<void> {
+  const run = COMMANDS[command];
+  if (run === undefined)
+    throw new StartRefused(`there is no command ${command}: ${Object.keys(COMMANDS).join(', ')}`);
+  const { database, ring } = await openDatabase(config, log);
+  const queue = await startQueue(database, (error) =>
+    log.warn({ err: error }, 'the queue could not reach the database'),
+  );
+  try {
+    const keeping = await openKeeping(database, {
+      ring,
+      digestKey: config.digestKey,
+      messages: config.messages,
+    });
+    process.stdout.write(
+      `${await run({ ...keeping, db: database.kysely, ring, enqueue: queue.enqueue }, words)}\n`,
+    );
+  } finally {
+    await queue.stop();
+    await database.close();
+  }
 }
 
 async function migrateOnly(config: Config, log: Logger): Promise<void> {
@@ -234,7 +267,10 @@ main().catch((error: unknown) => {
   const said =
     error instanceof ConfigError || error instanceof MenuError
       ? error.problems
-      : error instanceof WrongKeys || error instanceof DirectoryInUse || error instanceof StartRefused
+      : error instanceof WrongKeys ||
+          error instanceof DirectoryInUse ||
+          error instanceof StartRefused ||
+          error instanceof CommandRefused
         ? [error.message]
         : undefined;
   if (said === undefined) {

@@ -1,23 +1,31 @@
-import { fromPglite, PgBoss } from 'pg-boss';
+import { fromKysely, fromPglite, PgBoss } from 'pg-boss';
+import type { Db } from './store/accounts.ts';
 import type { Database } from './store/database.ts';
 
 /** How long jobs under way may take to finish when the process drains; in milliseconds. */
 const DRAIN_MS = 3_000;
 
-export type Queue = { stop(): Promise<void> };
+/**
+ * Queued work is tried again first within 5 s, then at growing intervals, never further apart than 5 min
+ * (CONTRACT.md section 4): for about a day and a half in all.
+ */
+const RETRIES = { retryLimit: 450, retryDelay: 2, retryBackoff: true, retryDelayMax: 300 };
 
-export type QueueParts = {
-  database: Database;
-  /** Runs once a day on one instance. */
-  housekeeping(): Promise<void>;
-  onError(error: Error): void;
-};
-
-/** Before the night's quiet ends, and after midnight UTC has passed everywhere it matters to turns. */
+/** Once a day, after midnight UTC has passed for every dial. */
 const DAILY = '17 2 * * *';
 
+export type Queue = {
+  /** Queues a job in a transaction: it is there when the transaction is. Its data are row ids only. */
+  enqueue(tx: Db, queue: string, data: { id: string }): Promise<void>;
+  /** Runs `deliver` for every job of a queue, at least once each. */
+  work(queue: string, deliver: (id: string) => Promise<void>): Promise<void>;
+  /** Runs once a day on one instance. */
+  daily(name: string, run: () => Promise<void>): Promise<void>;
+  stop(): Promise<void>;
+};
+
 /** The durable queue (pg-boss) on the same database: started and drained with the process. */
-export async function startQueue({ database, housekeeping, onError }: QueueParts): Promise<Queue> {
+export async function startQueue(database: Database, onError: (error: Error) => void): Promise<Queue> {
   const common = { persistWarnings: false, monitorVacuum: false };
   const { boss: reach } = database;
   const boss =
@@ -34,10 +42,21 @@ export async function startQueue({ database, housekeeping, onError }: QueueParts
   // Without a listener an error of a poll that found the database away ends the process.
   boss.on('error', onError);
   await boss.start();
-  await boss.createQueue('housekeeping', { retryLimit: 5, retryBackoff: true, expireInSeconds: 600 });
-  await boss.work('housekeeping', { batchSize: 1, pollingIntervalSeconds: 30 }, housekeeping);
-  await boss.schedule('housekeeping', DAILY);
   return {
+    enqueue: async (tx, queue, data) => {
+      await boss.send(queue, data, { db: fromKysely(tx) });
+    },
+    work: async (queue, deliver) => {
+      await boss.createQueue(queue, { ...RETRIES, expireInSeconds: 60, deleteAfterSeconds: 86_400 });
+      await boss.work<{ id: string }>(queue, { batchSize: 20, pollingIntervalSeconds: 1 }, async (jobs) => {
+        await Promise.all(jobs.map((job) => deliver(job.data.id)));
+      });
+    },
+    daily: async (name, run) => {
+      await boss.createQueue(name, { retryLimit: 5, retryBackoff: true, expireInSeconds: 600 });
+      await boss.work(name, { batchSize: 1, pollingIntervalSeconds: 30 }, run);
+      await boss.schedule(name, DAILY);
+    },
     stop: () => boss.stop({ graceful: true, timeout: DRAIN_MS, close: true }),
   };
 }

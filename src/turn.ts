@@ -1,25 +1,25 @@
-import { MOST_PIECES, nextPiece, piecesLeft } from './flow/address.ts';
+import { type Committed, commit } from './commit.ts';
+import { MOST_PIECES } from './flow/address.ts';
 import { decide, Outcome } from './flow/dial.ts';
 import type { Answer, Deadline, Heard, TakeTurn } from './flow/heard.ts';
 import type { Memory } from './flow/memory.ts';
-import type { Menu } from './flow/menu.ts';
 import type { Screen } from './flow/screen.ts';
 import { type Route, route, type ServiceCodes } from './flow/service-code.ts';
-import { begin, type Course, hearing, type State, type Step, step } from './flow/step.ts';
+import { begin, type Step } from './flow/step.ts';
+import { type Ears, type Heeded, hearAll, type Place, withFacts } from './hear.ts';
 import { type Located, locate } from './locate.ts';
 import type { Menus } from './menus.ts';
-import type { Digests } from './seal/digests.ts';
 import { Unavailable } from './store/sql.ts';
-import type { KnownTurn, NewTurn, Turns } from './store/turns.ts';
+import type { KnownTurn, Turns } from './store/turns.ts';
 
 /** What a turn needs; times are in milliseconds. */
-export type Parts = {
-  turns: Turns;
+export type Parts = Omit<Ears & Committed, 'heard' | 'deadline'> & {
   menus: Menus;
-  digests: Digests;
   codes: ServiceCodes;
   /** A session idle for longer is expired. */
   ttl: number;
+  /** The language that a phone chose, for services that speak several. */
+  languageOf(phone: Buffer): Promise<string | undefined>;
   /** Runs with this session's key locked across all instances. */
   underLock<T>(sessionKey: Buffer, run: (turns: Turns) => Promise<T>): Promise<T>;
 };
@@ -35,21 +35,16 @@ const MOST_HOPS = 500;
 
 const EXPIRED = 'Session expired. Please dial again.';
 
-const OUTCOMES: Record<Course, Outcome> = {
-  moved: Outcome.shown,
-  ended: Outcome.ended,
-  invalid: Outcome.invalid,
-  gaveUp: Outcome.gaveUp,
-};
-
 /**
  * One subscriber turn from request to reply.
  *
  * 1. `locate`: one look-up finds the turn that the request names, or the one it follows.
  * 2. `decide`: RULINGS.md 4 says what is to be done about it; a known turn is replayed and nothing else.
- * 3. `hearAll`: every new input in order, one pure step each.
- * 4. One insert commits what was heard. Somebody was first: their row is there now, so begin again, and
- *    find it. The unique key decides; no lock is held while anybody thinks.
+ * 3. `hearAll`: every new input in order, one pure step each. A secret is judged before the core hears of
+ *    it; facts that the core asks for are loaded, and the step taken again.
+ * 4. One insert commits what was heard; with effects, one transaction for the rows and all that they make
+ *    happen. Somebody was first: their row is there now, so begin again, and find it. The unique key
+ *    decides; no lock is held while anybody thinks.
  *
  * Throws `Unavailable` when the deadline passes; the turn may have happened then, and the same request
  * will replay it.
@@ -105,125 +100,50 @@ function replay(known: KnownTurn | undefined): Answer | 'contested' {
 /** A new dial: the first screen, and whatever was dialled through with the code. */
 async function open(turn: Turn, located: Located, dial: number): Promise<Answer | 'contested'> {
   const { id, menu } = turn.menus.current(turn.route.service);
-  const first = begin(menu);
-  const heard = located.text === '' ? [] : hearAll(menu, first.state, located, { from: 0, through: true });
-  if (heard === 'tooMany') return { outcome: 'invalid' };
-  const { found, openingAddressAt } = located;
-  const steps = [{ end: 0, step: first }, ...heard];
-  return commit(turn, located, steps, {
+  const { found, sessionKey, openingAddressAt } = located;
+  const place: Place = {
     day: found.today,
     dial,
     hop: 0,
     menu: { id, menu },
     service: turn.route.service,
+    from: 0,
+    through: true,
     addressAt: openingAddressAt,
-  });
+  };
+  const chosen =
+    menu.languages.length > 1 ? await turn.languageOf(turn.digests.phone(turn.heard.msisdn)) : undefined;
+  const language = menu.languages.find((known) => known === chosen);
+  const root = turn.digests.text(sessionKey, '');
+  const first = await withFacts(turn, place.service, (world) => begin(menu, world, language));
+  const opening: Heeded = { end: 0, address: root, step: first, answers: root, shown: root };
+  const heeded = located.text === '' ? [opening] : await hearAll(turn, located, place, opening);
+  return heeded === 'tooMany' ? { outcome: 'invalid' } : commit(turn, located, heeded, place);
 }
 
 /** The next turn of an open dial, or several where requests were lost. */
 async function goOn(turn: Turn, located: Located, parent: KnownTurn): Promise<Answer | 'contested'> {
-  const { found, addressAt } = located;
+  const { found, addressAt, from } = located;
   if (found.dial === undefined || parent.hop >= MOST_HOPS) return { outcome: 'invalid' };
-  const menu = await turn.menus.pinned(parent.menu);
-  const heard = hearAll(menu, parent.memory().state, located, { from: located.from, through: false });
-  if (heard === 'tooMany') return { outcome: 'invalid' };
-  return commit(turn, located, heard, {
-    day: found.dial.day,
-    dial: found.dial.dial,
+  const { state, screen, shown } = parent.memory();
+  const { day, dial } = found.dial;
+  const menu = { id: parent.menu, menu: await turn.menus.pinned(parent.menu) };
+  const place = {
+    day,
+    dial,
     hop: parent.hop + 1,
-    menu: { id: parent.menu, menu },
+    menu,
     service: parent.service,
-    parent: parent.address,
+    from,
+    through: false,
     addressAt,
-  });
-}
-
-/** One input heard: where it ends in the text, and what came of it. */
-type Heeded = { end: number; step: Step };
-
-/**
- * A walk: the inputs of a text, one by one, until one is invalid or ends the session; what stands behind
- * that is forgotten (RULINGS.md 2 and 3).
- */
-function hearAll(
-  menu: Menu,
-  state: State,
-  { text, whole }: Located,
-  { from, through }: { from: number; through: boolean },
-): Heeded[] | 'tooMany' {
-  if (whole && !through) return [{ end: text.length, step: step(menu, state, text) }];
-  const heeded: Heeded[] = [];
-  let at = from;
-  do {
-    const memory: State = heeded.at(-1)?.step.state ?? state;
-    const piece = nextPiece(text, at, { ...hearing(menu, memory), first: heeded.length === 0, through });
-    heeded.push({ end: piece.end, step: step(menu, memory, piece.input) });
-    at = piece.end;
-  } while (at < text.length && heeded.at(-1)?.step.course === 'moved' && heeded.length < MOST_PIECES);
-  return heeded.length + piecesLeft(text, at) > MOST_PIECES ? 'tooMany' : heeded;
-}
-
-type Place = {
-  day: string;
-  dial: number;
-  hop: number;
-  menu: { id: number; menu: Menu };
-  service: string;
-  /** The address of the turn that is answered; an opening answers none. */
-  parent?: Buffer;
-  addressAt(end: number): Buffer;
-};
-
-const NOWHERE = Buffer.alloc(0);
-
-/** Inserts a row for every text that was passed, each with its own reply, all or none. */
-async function commit(
-  turn: Turn,
-  located: Located,
-  heeded: Heeded[],
-  place: Place,
-): Promise<Answer | 'contested'> {
-  const { heard, digests } = turn;
-  const last = heeded.at(-1);
-  if (last === undefined) throw new Error('a turn heard nothing');
-  // The whole text is an address too, where the walk stopped early.
-  const stops = last.end < located.text.length ? [...heeded, { ...last, end: located.text.length }] : heeded;
-  const rows = new Map<string, NewTurn>();
-  const opening = place.hop === 0 ? { sessionId: heard.sessionId, msisdn: heard.msisdn } : undefined;
-  const add = (address: Buffer, { state, screen, course }: Step) => {
-    const name = address.toString('latin1');
-    // An empty input on the first screen has no address of its own: it is where the walk began.
-    if (rows.has(name) || address.equals(place.parent ?? NOWHERE)) return;
-    const memory: Memory = { state, screen, serviceCode: heard.serviceCode };
-    if (opening !== undefined && rows.size === 0) memory.opening = opening;
-    if (located.heardDigest !== undefined) memory.heard = located.heardDigest;
-    rows.set(name, {
-      sessionKey: located.sessionKey,
-      day: place.day,
-      dial: place.dial,
-      address,
-      hop: place.hop + rows.size,
-      outcome: OUTCOMES[course],
-      node: Object.keys(place.menu.menu.nodes).indexOf(screen.node),
-      menu: place.menu.id,
-      network: heard.networkCode ?? null,
-      phone: digests.phone(heard.msisdn),
-      service: place.service,
-      memory,
-      asked: located.found.asked,
-    });
   };
-  if (opening !== undefined) add(digests.text(located.sessionKey, ''), heeded[0]?.step ?? last.step);
-  for (const stop of stops) add(place.addressAt(stop.end), stop.step);
-
-  const [first, ...more] = [...rows.values()];
-  if (first === undefined || turn.deadline.left() <= 0) throw new Unavailable('deadline');
-  const written =
-    more.length === 0
-      ? await turn.turns.insert(first, turn.deadline)
-      : await turn.turns.insertAll([first, ...more]);
-  if (!written) return 'contested';
-  return { outcome: 'ok', service: place.service, screen: last.step.screen };
+  const step: Step = { state, screen, effects: [], course: 'moved' };
+  const before: Heeded = { end: from, address: parent.address, step, answers: shown, shown };
+  const heeded = await hearAll(turn, located, place, before);
+  return heeded === 'tooMany'
+    ? { outcome: 'invalid' }
+    : commit(turn, located, heeded.slice(1), place, parent.address);
 }
 
 /** The expired answer, stored at its address so that copies racing over the limit agree (RULINGS.md 4.6). */

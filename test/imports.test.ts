@@ -18,19 +18,24 @@ const MAY: Record<string, string[]> = {
   gateways: ['flow', 'deadline.ts'],
   store: ['flow', 'seal'],
   'menus.ts': ['flow', 'store'],
+  providers: [],
+  effects: ['flow', 'seal', 'store', 'providers'],
   'queue.ts': ['store', 'effects'],
+  'judge.ts': ['flow', 'seal', 'store'],
+  'hear.ts': ['flow', 'seal', 'services', 'store', 'judge.ts', 'locate.ts'],
+  'commit.ts': ['flow', 'seal', 'store', 'effects', 'hear.ts', 'locate.ts'],
   'limits.ts': [],
   'guard.ts': ['limits.ts', 'networks.ts'],
-  operator: ['flow', 'store', 'guard.ts'],
+  operator: ['flow', 'seal', 'store', 'guard.ts'],
   'config.ts': ['seal', 'networks.ts'],
   'locate.ts': ['flow', 'seal', 'store'],
-  'turn.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'locate.ts'],
-  'engine.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'turn.ts'],
+  'turn.ts': ['flow', 'seal', 'store', 'menus.ts', 'locate.ts', 'hear.ts', 'commit.ts'],
+  'engine.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'judge.ts', 'turn.ts'],
 };
 
 /** Packages that a place may import; a place that is not named may import any. */
 const PACKAGES: Record<string, RegExp> = {
-  flow: /^zod$/,
+  flow: /^(zod|any-ascii)$/,
   seal: /^node:crypto$/,
   gateways: /^(zod|fastify|fastify-type-provider-zod|node:crypto)$/,
 };

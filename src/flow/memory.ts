@@ -7,6 +7,11 @@ export type Memory = {
   screen: Screen;
   /** The service code as dialled: another one on the same session is refused. */
   serviceCode: string;
+  /**
+   * The address of the turn that first showed this screen: what is done from it is done once, however it
+   * is answered (RULINGS.md 9).
+   */
+  shown: Buffer;
   /** Latest-input gateways: the keyed digest of the input, by which a repeat is told. */
   heard?: string;
   /** Opening rows only: what an operator's debug answer shows. */
@@ -29,6 +34,8 @@ type Packed = [
   shown: string,
   words: string,
   options: string[],
+  shownAt: string,
+  account: string | null,
   notice: string | null,
   heard: string | null,
   opening: [sessionId: string, msisdn: string] | null,
@@ -36,7 +43,7 @@ type Packed = [
 
 /** Memory as bytes, to be sealed. */
 export function pack(memory: Memory): Buffer {
-  const { state, screen, serviceCode, heard, opening } = memory;
+  const { state, screen, serviceCode, shown, heard, opening } = memory;
   const packed: Packed = [
     LAYOUT,
     serviceCode,
@@ -49,6 +56,8 @@ export function pack(memory: Memory): Buffer {
     screen.node === state.node ? '' : screen.node,
     screen.words,
     screen.options.flatMap(({ key, label }) => [key, label]),
+    shown.toString('base64'),
+    state.account ?? null,
     screen.notice ?? null,
     heard ?? null,
     opening ? [opening.sessionId, opening.msisdn] : null,
@@ -62,14 +71,16 @@ export function pack(memory: Memory): Buffer {
 export function unpack(bytes: Buffer): Memory {
   const packed = JSON.parse(bytes.toString()) as Packed;
   if (packed[0] !== LAYOUT) throw new Error(`unknown layout ${String(packed[0])} of a turn's memory`);
-  const [, serviceCode, node, language, back, misses, vars, end, shown, words, flat, notice, heard, opening] =
-    packed;
+  const [, serviceCode, node, language, back, misses, vars, end, shownNode, words, flat, ...rest] = packed;
+  const [shownAt, account, notice, heard, opening] = rest;
   const options = [];
   for (let at = 0; at < flat.length; at += 2)
     options.push({ key: flat[at] ?? '', label: flat[at + 1] ?? '' });
-  const screen: Screen = { end: end === 1, node: shown === '' ? node : shown, words, options };
+  const screen: Screen = { end: end === 1, node: shownNode === '' ? node : shownNode, words, options };
   if (typeof notice === 'string') screen.notice = notice;
-  const memory: Memory = { state: { node, back, misses, vars, language }, screen, serviceCode };
+  const state: State = { node, back, misses, vars, language };
+  if (typeof account === 'string') state.account = account;
+  const memory: Memory = { state, screen, serviceCode, shown: Buffer.from(shownAt, 'base64') };
   if (typeof heard === 'string') memory.heard = heard;
   if (opening) memory.opening = { sessionId: opening[0], msisdn: opening[1] };
   return memory;

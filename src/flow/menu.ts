@@ -10,34 +10,89 @@ const Key = z.union([
   z.string().regex(/^(\d{1,3}|\*|[\p{L}\p{N}]{1,20})$/u, 'a key is digits, * or one word'),
 ]);
 
-const NodeName = z.string().regex(/^[A-Za-z][A-Za-z0-9_]{0,39}$/, 'a node name is letters, digits and _');
+const Name = z.string().regex(/^[A-Za-z][A-Za-z0-9_]{0,39}$/, 'a name is letters, digits and _');
 
-/** Where an option leads: a node, or one of the engine's own places, `back` and `home`. */
-const Option = z.strictObject({ key: Key, label: Text, to: NodeName });
+/** A variable of the session, or a value of a fact: `name`, `details.name`. */
+const Value = z.string().regex(/^[A-Za-z][\w]*(\.[A-Za-z]\w*)?$/, 'a value is a name, or fact.name');
+
+/** What happens on the way: the kind of the effect, and its arguments with `{placeholders}`. */
+const Effect = z
+  .record(Name, z.record(Name, Text))
+  .refine((effect) => Object.keys(effect).length === 1, 'an effect is one name with its arguments');
+
+/**
+ * Where an answer leads. `when` names values that must be as said; the first way that holds is taken.
+ * With `invalid` the answer counts as an invalid one, and the line stands above the next screen.
+ */
+const Way = z.strictObject({
+  when: z.record(Value, z.string()).optional(),
+  to: Name,
+  effects: z.array(Effect).optional(),
+  invalid: Text.optional(),
+});
+
+/** A node, one of the engine's own places (`back`, `home`), or ways of which the first that holds is taken. */
+const To = z.union([Name, z.array(Way).min(1)]);
+
+const Option = z.strictObject({
+  key: Key,
+  label: Text,
+  to: To,
+  /** Values that the choice keeps in the session. */
+  set: z.record(Name, z.string()).optional(),
+});
 
 const Options = z.array(Option).min(1);
 
+/** Facts that must be loaded before the screen can be shown. */
+const facts = z.array(Name).optional();
+
 /** CON: a question with fixed answers. */
-const Choose = z.strictObject({ choose: Text, options: Options });
+const Choose = z.strictObject({ choose: Text, facts, options: Options });
 
 /** CON: something to read, with ways onward. */
-const Say = z.strictObject({ say: Text, options: Options });
+const Say = z.strictObject({ say: Text, facts, options: Options });
 
-/** CON: a typed answer, kept in the session under `save`. It may contain `*`. */
-const Ask = z.strictObject({
-  ask: Text,
-  answer: z.strictObject({
+/**
+ * What may be typed. Secrets (`pin`, `newPin`, `pinAgain`) never reach the core: the shell hands it a
+ * verdict instead, which ways ask for as `verdict`.
+ */
+const Answer = z.discriminatedUnion('kind', [
+  /** Anything, `*` included. */
+  z.strictObject({
     kind: z.literal('text'),
     min: z.int().min(0).default(1),
     max: z.int().min(1).max(160),
   }),
-  save: NodeName,
-  to: NodeName,
+  /** A person's name in any script: letters, spaces, `'`, `-`, `.`. */
+  z.strictObject({ kind: z.literal('name'), max: z.int().min(1).max(80).default(40) }),
+  z.strictObject({ kind: z.literal('email'), max: z.int().min(6).max(100).default(60) }),
+  /** A phone number, kept in E.164; national ones are read in the country of the caller. */
+  z.strictObject({ kind: z.literal('phone') }),
+  /** A Customer ID or a code for linking a phone: 9 letters and digits, any case. */
+  z.strictObject({ kind: z.literal('customerId') }),
+  /** The PIN of the account: verdicts `right`, `change`, `wrong`, `locked`. */
+  z.strictObject({ kind: z.literal('pin') }),
+  /** A PIN to be: verdicts `good`, `weak`. */
+  z.strictObject({ kind: z.literal('newPin') }),
+  /** The same once more: verdicts `same`, `different`. */
+  z.strictObject({ kind: z.literal('pinAgain'), of: Name }),
+]);
+
+/** CON: a typed answer, kept in the session under `save`. */
+const Ask = z.strictObject({
+  ask: Text,
+  facts,
+  answer: Answer,
+  save: Name.optional(),
+  /** The line above the screen when the answer was none of this kind. */
+  invalid: Text.optional(),
+  to: To,
   options: z.array(Option).default([]),
 });
 
 /** END: the last words. */
-const End = z.strictObject({ end: Text });
+const End = z.strictObject({ end: Text, facts });
 
 const Node = z.union([Choose, Say, Ask, End]);
 
@@ -54,18 +109,22 @@ export const Menu = z.strictObject({
     .array(z.string().regex(/^[a-z]{2}$/))
     .min(1)
     .default(['en']),
-  root: NodeName,
+  root: Name,
   budget: z.int().min(40).max(SEPTET_LIMIT).default(SEPTET_BUDGET),
   /** One line above a screen that is shown again because the choice was not on it. */
   invalid: Text.default('Invalid choice. Reply with one of:'),
   /** The END after three invalid answers in a row. */
   farewell: Text.default('Too many invalid choices. Please dial again.'),
-  nodes: z.record(NodeName, Node),
+  nodes: z.record(Name, Node),
 });
 
 export type Menu = z.infer<typeof Menu>;
 export type Node = z.infer<typeof Node>;
+export type Ask = z.infer<typeof Ask>;
+export type Answer = z.infer<typeof Answer>;
 export type Option = z.infer<typeof Option>;
+export type Way = z.infer<typeof Way>;
+export type To = z.infer<typeof To>;
 export type Text = z.infer<typeof Text>;
 
 /** The text in one language; a document that misses a translation was refused when it was read. */
@@ -84,4 +143,20 @@ export function wordsOf(node: Node): Text {
   if ('say' in node) return node.say;
   if ('ask' in node) return node.ask;
   return node.end;
+}
+
+/** Every way out of a place, the plain one written like the others. */
+export function waysOf(to: To): Way[] {
+  return typeof to === 'string' ? [{ to }] : to;
+}
+
+/** Every way out of a node, by its options and by its answer. */
+export function waysFrom(node: Node): Way[] {
+  const byOption = optionsOf(node).flatMap((option) => waysOf(option.to));
+  return 'ask' in node ? [...byOption, ...waysOf(node.to)] : byOption;
+}
+
+/** The answer is a secret: the shell hears it, not the core. */
+export function isSecret(answer: Answer): boolean {
+  return answer.kind === 'pin' || answer.kind === 'newPin' || answer.kind === 'pinAgain';
 }

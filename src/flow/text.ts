@@ -1,3 +1,5 @@
+import anyAscii from 'any-ascii';
+
 /** The basic table of the GSM default alphabet, one septet each (3GPP TS 23.038 §6.2.1). */
 const BASIC = new Set(
   '@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&\'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà',
@@ -33,4 +35,25 @@ export function measure(text: string): Measure {
 export function fits(text: string, budget = SEPTET_BUDGET): boolean {
   const { alphabet, units } = measure(text);
   return alphabet === 'gsm' ? units <= budget : units <= UCS2_LIMIT;
+}
+
+/**
+ * What a subscriber typed, as a screen shows it: a character outside the GSM alphabet would halve the
+ * screen for everybody's text, so it is spelt in letters that are in it.
+ */
+export function spelt(value: string): string {
+  if (measure(value).alphabet === 'gsm') return value;
+  const characters = [...value.normalize('NFC')];
+  const letters = characters
+    .map((character) => (isGsm(character) ? character : anyAscii(character)))
+    .join('');
+  // Some scripts take several letters for one of theirs; a screen has room for what was counted.
+  return letters.slice(0, Math.max(characters.length, SHORTEST_SPELLING));
+}
+
+/** Short values may grow when they are spelt: a name of four signs is a whole name. */
+const SHORTEST_SPELLING = 24;
+
+function isGsm(character: string): boolean {
+  return BASIC.has(character) || EXTENSION.has(character);
 }

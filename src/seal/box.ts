@@ -65,6 +65,15 @@ export class Box {
     }
   }
 
+  /**
+   * The same under the active key; undefined where it is already. For rotation, which must not touch what
+   * needs no touching.
+   */
+  reseal(record: Uint8Array, bound: Buffer): Buffer | undefined {
+    const kid = Buffer.from(record.subarray(1, 1 + (record[0] ?? 0))).toString('latin1');
+    return kid === this.#ring.active ? undefined : this.seal(this.open(record, bound), bound);
+  }
+
   #subkey(kid: string, detail: string): Buffer {
     const name = `${kid}\0${detail}`;
     const known = this.#subkeys.get(name);

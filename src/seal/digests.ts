@@ -15,12 +15,14 @@ export class Digests {
   readonly #session: Buffer;
   readonly #phone: Buffer;
   readonly #text: Buffer;
+  readonly #customer: Buffer;
   readonly #pseudonym: Buffer;
 
   constructor(root: Buffer) {
     this.#session = subkey(root, 'digest session');
     this.#phone = subkey(root, 'digest phone');
     this.#text = subkey(root, 'digest text');
+    this.#customer = subkey(root, 'digest customer');
     this.#pseudonym = subkey(root, 'pseudonym');
   }
 
@@ -32,6 +34,11 @@ export class Digests {
   /** The look-up digest of a phone number (E.164 with its plus). */
   phone(msisdn: string): Buffer {
     return digest(this.#phone, Buffer.from(msisdn));
+  }
+
+  /** The look-up digest of a Customer ID or a link code, upper case. */
+  customer(id: string): Buffer {
+    return digest(this.#customer, Buffer.from(id));
   }
 
   /** The address of a turn: its accumulated text within its session (RULINGS.md 18). */

@@ -18,7 +18,7 @@ export type Purpose =
   | 'digest session'
   | 'digest phone'
   | 'digest text'
-  | 'digest look-up'
+  | 'digest customer'
   | 'pseudonym';
 
 /**

@@ -48,6 +48,15 @@ export async function digestRoot(
   return given;
 }
 
+/** Wraps the digest key again under the active key; false where it is already. */
+export async function rewrapDigestKey(db: Kysely<Tables>, ring: KeyRing): Promise<boolean> {
+  const stored = await db.selectFrom('digest_key').selectAll().executeTakeFirstOrThrow();
+  const wrapped = new Box(ring, 'wrap').reseal(stored.wrapped, BOUND);
+  if (wrapped === undefined) return false;
+  await db.updateTable('digest_key').set({ wrapped }).where('wrapped', '=', stored.wrapped).execute();
+  return true;
+}
+
 function unwrap(box: Box, wrapped: Buffer): Buffer {
   try {
     return box.open(wrapped, BOUND);

@@ -11,4 +11,54 @@ export type Tables = {
   };
   digest_key: { single: Generated<boolean>; source: 'made' | 'given'; wrapped: Uint8Array };
   key_checks: { kid: string; check_value: Uint8Array };
+  accounts: {
+    id: Generated<string>;
+    customer: Uint8Array;
+    customer_id: Uint8Array;
+    name: Uint8Array;
+    email: Uint8Array | null;
+    pin: Uint8Array;
+    pin_must_change: Generated<boolean>;
+    created_at: Generated<Date>;
+  };
+  account_phones: { account_id: string; phone: Uint8Array; msisdn: Uint8Array; bound_at: Generated<Date> };
+  link_codes: {
+    code: Uint8Array;
+    account_id: string;
+    phone: Uint8Array;
+    expires_at: Date;
+    used_at: Date | null;
+  };
+  pin_attempts: { turn: Uint8Array; locked: boolean; at: Generated<Date> };
+  pin_counters: {
+    key: Uint8Array;
+    tries: Generated<number>;
+    locked_until: Date | null;
+    nobody: boolean;
+    at: Generated<Date>;
+  };
+  effects: {
+    session_key: Uint8Array;
+    day: string;
+    dial: number;
+    shown: Uint8Array;
+    ordinal: number;
+    kind: string;
+    address: Uint8Array;
+    at: Generated<Date>;
+  };
+  subscribers: { phone: Uint8Array; language: string; updated_at: Generated<Date> };
+  messages: {
+    id: string;
+    phone: Uint8Array;
+    msisdn: Uint8Array;
+    body: Uint8Array;
+    cause: 'subscriber' | 'support';
+    state: Generated<'queued' | 'sent' | 'failed'>;
+    provider: string | null;
+    provider_id: string | null;
+    created_at: Generated<Date>;
+    sent_at: Date | null;
+  };
+  sms_days: { day: string; count: number };
 };

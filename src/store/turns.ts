@@ -207,7 +207,11 @@ export class Turns {
   }
 
   /** One turn by its address. */
-  async read(sessionKey: Buffer, dial: FoundDial, address: Buffer): Promise<KnownTurn | undefined> {
+  async read(
+    sessionKey: Buffer,
+    dial: { day: string; dial: number },
+    address: Buffer,
+  ): Promise<KnownTurn | undefined> {
     const [row] = await this.#sql('turns_read', READ, [sessionKey, dial.day, dial.dial, address]);
     return row && this.#turn(row, sessionKey, dial);
   }

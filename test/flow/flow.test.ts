@@ -4,10 +4,9 @@ import { MOST_PIECES, nextPiece, prefixes } from '../../src/flow/address.ts';
 import { pack, unpack } from '../../src/flow/memory.ts';
 import { screenText } from '../../src/flow/screen.ts';
 import { route } from '../../src/flow/service-code.ts';
-import { begin, step } from '../../src/flow/step.ts';
 import { fits, measure } from '../../src/flow/text.ts';
 import { parseMenu, readMenus } from '../../src/menus.ts';
-import { menuOf } from '../support/engine.ts';
+import { begun as begin, menuOf, stepped as step } from '../support/engine.ts';
 
 const stars = fc.string({ unit: fc.constantFrom('1', '2', '*'), maxLength: 30 });
 
@@ -139,6 +138,7 @@ test('memory survives being packed', async () => {
     misses: fc.nat({ max: 3 }),
     vars: fc.dictionary(word, word, { maxKeys: 3, noNullPrototype: true }),
     language: word,
+    account: word,
   });
   const screen = fc.record(
     {
@@ -150,9 +150,17 @@ test('memory survives being packed', async () => {
     },
     { requiredKeys: ['end', 'node', 'words', 'options'], noNullPrototype: true },
   );
+  const shown = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((bytes) => Buffer.from(bytes));
   const memory = fc.record(
-    { state, screen, serviceCode: word, heard: word, opening: fc.record({ sessionId: word, msisdn: word }) },
-    { requiredKeys: ['state', 'screen', 'serviceCode'], noNullPrototype: true },
+    {
+      state,
+      screen,
+      serviceCode: word,
+      shown,
+      heard: word,
+      opening: fc.record({ sessionId: word, msisdn: word }),
+    },
+    { requiredKeys: ['state', 'screen', 'serviceCode', 'shown'], noNullPrototype: true },
   );
   fc.assert(
     fc.property(memory, (before) => {

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { type Engine, type EngineSettings, openEngine } from '../../src/engine.ts';
 import type { Menu } from '../../src/flow/menu.ts';
+import { begin, type Needs, type State, type Step, step } from '../../src/flow/step.ts';
 import { parseMenu } from '../../src/menus.ts';
 import { parseKeyRing } from '../../src/seal/keys.ts';
 import { type Database, openPostgres } from '../../src/store/database.ts';
@@ -10,6 +11,24 @@ import { TEST_KEY } from './gateway.ts';
 import { database } from './postgres.ts';
 
 export const MIGRATIONS = join(import.meta.dirname, '..', '..', 'migrations');
+
+/** Where no facts are: the world of a document that asks for none. */
+const WORLD = { facts: {}, msisdn: '+260970000001' };
+
+/** `begin` for documents that ask for no facts. */
+export function begun(menu: Menu, language?: string): Step {
+  return settled(begin(menu, WORLD, language));
+}
+
+/** `step` for documents that ask for no facts. */
+export function stepped(menu: Menu, state: State, input: string): Step {
+  return settled(step(menu, state, input, WORLD));
+}
+
+function settled(result: Step | Needs): Step {
+  if ('needs' in result) throw new Error(`the document asks for ${result.needs.join(', ')}`);
+  return result;
+}
 
 /** A document written in a test; a mistake in it is thrown. */
 export function menuOf(yaml: string): Menu {
@@ -32,5 +51,10 @@ export function engineOn(
   db: Database,
   settings: Pick<EngineSettings, 'documents' | 'codes' | 'ttl'> & Partial<EngineSettings>,
 ): Promise<Engine> {
-  return openEngine(db, { ring: parseKeyRing(TEST_KEY), ...settings });
+  return openEngine(db, {
+    ring: parseKeyRing(TEST_KEY),
+    messages: { dailyMax: 1_000, prefixes: [] },
+    enqueue: async () => {},
+    ...settings,
+  });
 }

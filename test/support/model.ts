@@ -1,6 +1,7 @@
 import type { Menu } from '../../src/flow/menu.ts';
-import { begin, type State, type Step, step } from '../../src/flow/step.ts';
+import type { State, Step } from '../../src/flow/step.ts';
 import { written } from '../../src/gateways/ussd.ts';
+import { begun as begin, stepped as step } from './engine.ts';
 
 /** The contract as plainly as it can be said: maps of texts in memory, one request at a time. */
 

@@ -1,0 +1,160 @@
+import type { EffectKind } from './effects/effect.ts';
+import { Outcome } from './flow/dial.ts';
+import type { Answer, Deadline, Heard } from './flow/heard.ts';
+import type { Memory } from './flow/memory.ts';
+import type { Course } from './flow/step.ts';
+import type { Heeded, Place } from './hear.ts';
+import type { Located } from './locate.ts';
+import type { Digests } from './seal/digests.ts';
+import { type Db, GuardFailed } from './store/accounts.ts';
+import { claimEffect, type EffectKey, whoDid } from './store/effects.ts';
+import { type Sql, Unavailable } from './store/sql.ts';
+import type { NewTurn, Turns } from './store/turns.ts';
+
+/** What committing a turn needs. */
+export type Committed = {
+  heard: Heard;
+  deadline: Deadline;
+  turns: Turns;
+  digests: Digests;
+  db: Db;
+  /** Effects by kind. */
+  effects: Record<string, EffectKind>;
+  /** Queues a job in a transaction. */
+  enqueue(tx: Db, queue: string, data: { id: string }): Promise<void>;
+  /** Runs in one transaction. */
+  transact<T>(run: (tx: Db, sql: Sql) => Promise<T>): Promise<T>;
+};
+
+const OUTCOMES: Record<Course, Outcome> = {
+  moved: Outcome.shown,
+  ended: Outcome.ended,
+  invalid: Outcome.invalid,
+  gaveUp: Outcome.gaveUp,
+};
+
+/** Inserts a row for every text that was passed, each with its own reply, all or none. */
+export async function commit(
+  turn: Committed,
+  located: Located,
+  heeded: Heeded[],
+  place: Place,
+  parent?: Buffer,
+): Promise<Answer | 'contested'> {
+  const last = heeded.at(-1);
+  if (last === undefined) throw new Error('a turn heard nothing');
+  const rows = rowsOf(turn, located, heeded, place, parent);
+  const [first, ...more] = rows;
+  if (first === undefined || turn.deadline.left() <= 0) throw new Unavailable('deadline');
+  const answer: Answer = { outcome: 'ok', service: place.service, screen: last.step.screen };
+  if (heeded.some(({ step: { effects } }) => effects.length > 0)) {
+    return commitEffects(turn, rows, heeded, answer);
+  }
+  const written = more.length === 0 ? turn.turns.insert(first, turn.deadline) : turn.turns.insertAll(rows);
+  return (await written) ? answer : 'contested';
+}
+
+/** Another copy, or another way of saying the same, has done it. */
+class DoneBefore extends Error {
+  readonly key: EffectKey;
+  constructor(key: EffectKey) {
+    super('done before');
+    this.key = key;
+  }
+}
+/** One of the rows exists already. */
+class Contested extends Error {}
+
+/**
+ * The rows and everything that they make happen, in one transaction, the rows first. What was done before
+ * by answering the same screen is not done again: this turn gets the reply of the one that did it.
+ */
+async function commitEffects(
+  turn: Committed,
+  rows: NewTurn[],
+  heeded: Heeded[],
+  answer: Answer,
+): Promise<Answer | 'contested'> {
+  const [{ sessionKey, day, dial }] = rows as [NewTurn, ...NewTurn[]];
+  try {
+    await turn.transact(async (tx, sql) => {
+      if (!(await turn.turns.through(sql).insertAll(rows))) throw new Contested();
+      for (const { address, answers, step } of heeded) {
+        const { account } = step.state;
+        const committing = {
+          tx,
+          msisdn: turn.heard.msisdn,
+          ...(account !== undefined && { account }),
+          enqueue: (queue: string, data: { id: string }) => turn.enqueue(tx, queue, data),
+        };
+        for (const [ordinal, { kind, args }] of step.effects.entries()) {
+          const key = { sessionKey, day, dial, shown: answers, ordinal };
+          if (!(await claimEffect(tx, key, kind, address))) throw new DoneBefore(key);
+          await effectOf(turn, kind).commit(args, committing);
+        }
+      }
+    });
+    return answer;
+  } catch (error) {
+    if (error instanceof Contested || error instanceof GuardFailed) return 'contested';
+    if (!(error instanceof DoneBefore)) throw error;
+    return repeatDone(turn, rows, error.key);
+  }
+}
+
+function effectOf({ effects }: Committed, kind: string): EffectKind {
+  const effect = effects[kind];
+  if (effect === undefined) throw new Error(`there is no effect ${kind}`);
+  return effect;
+}
+
+/** A sibling of the turn that did it: a row of its own, with that turn's memory. */
+async function repeatDone(turn: Committed, rows: NewTurn[], key: EffectKey): Promise<Answer | 'contested'> {
+  const address = await whoDid(turn.db, key);
+  const doer = address && (await turn.turns.read(key.sessionKey, key, address));
+  if (doer === undefined) return 'contested';
+  const { state, screen, shown } = doer.memory();
+  const copies = rows.map((row) => ({ ...row, memory: { ...row.memory, state, screen, shown } }));
+  if (!(await turn.turns.insertAll(copies))) return 'contested';
+  return { outcome: 'ok', service: doer.service, screen };
+}
+
+function rowsOf(
+  turn: Committed,
+  located: Located,
+  heeded: Heeded[],
+  place: Place,
+  parent?: Buffer,
+): NewTurn[] {
+  const { heard, digests } = turn;
+  const last = heeded.at(-1) as Heeded;
+  const end = located.text.length;
+  // The whole text is an address too, where the walk stopped early or the opening has an id of its own.
+  const stops = [...heeded, { ...last, end, address: place.addressAt(end) }];
+  const rows = new Map<string, NewTurn>();
+  for (const { address, shown, step } of stops) {
+    const name = address.toString('latin1');
+    // An empty input on the first screen has no address of its own: it is where the walk began.
+    if (rows.has(name) || (parent !== undefined && address.equals(parent))) continue;
+    const memory: Memory = { state: step.state, screen: step.screen, serviceCode: heard.serviceCode, shown };
+    if (place.hop === 0 && rows.size === 0)
+      memory.opening = { sessionId: heard.sessionId, msisdn: heard.msisdn };
+    if (located.heardDigest !== undefined) memory.heard = located.heardDigest;
+    rows.set(name, {
+      sessionKey: located.sessionKey,
+      day: place.day,
+      dial: place.dial,
+      address,
+      hop: place.hop + rows.size,
+      outcome: OUTCOMES[step.course],
+      node: Object.keys(place.menu.menu.nodes).indexOf(step.screen.node),
+      menu: place.menu.id,
+      network: heard.networkCode ?? null,
+      phone: digests.phone(heard.msisdn),
+      service: place.service,
+      memory,
+      asked: located.found.asked,
+    });
+  }
+  return [...rows.values()];
+}

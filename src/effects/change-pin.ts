@@ -1,0 +1,13 @@
+import type { PendingPins } from '../seal/pin.ts';
+import { type Accounts, GuardFailed } from '../store/accounts.ts';
+import type { EffectKind } from './effect.ts';
+
+/** `changePin { pin }`: of the account that is logged in. */
+export function changePin(accounts: Accounts, pending: PendingPins): EffectKind {
+  return {
+    commit: async ({ pin = '' }, { tx, account }) => {
+      if (account === undefined) throw new GuardFailed();
+      await accounts.changePin(tx, await accounts.byId(tx, account), pending.open(pin));
+    },
+  };
+}

@@ -1,0 +1,18 @@
+import type { Db } from '../store/accounts.ts';
+
+/** What an effect knows when it is committed. */
+export type Committing = {
+  /** The transaction of the turn: what is not written here is not part of it. */
+  tx: Db;
+  msisdn: string;
+  /** The account that is logged in after the turn. */
+  account?: string;
+  /** Queues a job in the same transaction; its data are row ids only. */
+  enqueue(queue: string, data: { id: string }): Promise<void>;
+};
+
+/**
+ * One kind of thing that a turn makes happen. `commit` writes it in the turn's own transaction, and throws
+ * `GuardFailed` where what the turn was told is no longer so: the turn is run again on fresh facts.
+ */
+export type EffectKind = { commit(args: Record<string, string>, committing: Committing): Promise<void> };

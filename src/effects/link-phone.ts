@@ -1,0 +1,17 @@
+import { type Accounts, GuardFailed } from '../store/accounts.ts';
+import type { EffectKind } from './effect.ts';
+
+/** `makeLinkCode { code, phone }`: a code by which that phone, and no other, can be added to the account. */
+export function makeLinkCode(accounts: Accounts): EffectKind {
+  return {
+    commit: async ({ code = '', phone = '' }, { tx, account }) => {
+      if (account === undefined) throw new GuardFailed();
+      await accounts.addLinkCode(tx, account, code, phone);
+    },
+  };
+}
+
+/** `linkPhone { code }`: uses the code up and binds the phone that is calling (RULINGS.md 16). */
+export function linkPhone(accounts: Accounts): EffectKind {
+  return { commit: ({ code = '' }, { tx, msisdn }) => accounts.link(tx, code, msisdn) };
+}

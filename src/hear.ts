@@ -1,0 +1,130 @@
+import { MOST_PIECES, nextPiece, piecesLeft } from './flow/address.ts';
+import type { Heard } from './flow/heard.ts';
+import type { Menu } from './flow/menu.ts';
+import {
+  type Facts,
+  hearing,
+  isWalkable,
+  type Needs,
+  type Step,
+  secretOf,
+  step,
+  type World,
+} from './flow/step.ts';
+import type { Judge } from './judge.ts';
+import type { Located } from './locate.ts';
+import type { Digests } from './seal/digests.ts';
+import type { Fact } from './services/facts.ts';
+import type { Db } from './store/accounts.ts';
+import { rowKey } from './store/turns.ts';
+
+/** What hearing needs besides the core: who judges secrets, and where facts come from. */
+export type Ears = {
+  heard: Heard;
+  db: Db;
+  digests: Digests;
+  /** Hears secrets instead of the core. */
+  judge: Judge;
+  /** Facts by service and name. */
+  facts: Record<string, Record<string, Fact>>;
+};
+
+/** Where in a session turns are being added. */
+export type Place = {
+  day: string;
+  dial: number;
+  /** Of the first turn that is added. */
+  hop: number;
+  menu: { id: number; menu: Menu };
+  service: string;
+  /** Where in the text hearing begins, and whether a code is dialled through. */
+  from: number;
+  through: boolean;
+  addressAt(end: number): Buffer;
+};
+
+/** One input heard: where it ends in the text, the turn that it makes, and what came of it. */
+export type Heeded = {
+  end: number;
+  address: Buffer;
+  step: Step;
+  /** The turn that first showed the screen that was answered, and the one that is shown now. */
+  answers: Buffer;
+  shown: Buffer;
+};
+
+/**
+ * A walk: the inputs of a text, one by one, behind the screen it begins on, which is the first of the
+ * answer. It stops where one is invalid or ends the session, and before one that would answer a secret or
+ * make something happen, unless that is the first that is new in a live session; what stands behind is
+ * forgotten (RULINGS.md 2 and 3).
+ */
+export async function hearAll(
+  ears: Ears,
+  { text, whole, sessionKey }: Located,
+  place: Place,
+  before: Heeded,
+): Promise<Heeded[] | 'tooMany'> {
+  const { menu } = place.menu;
+  const { msisdn } = ears.heard;
+  const heeded = [before];
+  let at = place.from;
+  for (let pieces = 0; pieces < MOST_PIECES; pieces += 1) {
+    const last = heeded.at(-1) ?? before;
+    const { state } = last.step;
+    const first = pieces === 0;
+    const piece =
+      whole && !place.through
+        ? { input: text, end: text.length }
+        : nextPiece(text, at, { ...hearing(menu, state), first, through: place.through });
+    const address = place.addressAt(piece.end);
+    const careful = place.through || !first;
+    const secret = secretOf(menu, state, piece.input);
+    if (secret !== undefined && careful) break;
+    const input =
+      secret === undefined
+        ? piece.input
+        : await ears.judge({
+            ask: secret,
+            typed: piece.input,
+            state,
+            msisdn,
+            turn: rowKey(sessionKey, place, address),
+          });
+    const next = await withFacts(ears, place.service, (world) => step(menu, state, input, world));
+    if (careful && !isWalkable(next.effects)) break;
+    const again = next.course === 'invalid' && next.state.node === state.node;
+    const shown = again ? last.shown : address;
+    heeded.push({ end: piece.end, address, step: next, answers: last.shown, shown });
+    at = piece.end;
+    if (next.course !== 'moved' || at >= text.length) break;
+  }
+  const heard = heeded.length - 1;
+  return heard + piecesLeft(text, at) > MOST_PIECES ? 'tooMany' : heeded;
+}
+
+/** Steps, and loads what the core asks for until it asks for nothing more. */
+export async function withFacts(
+  ears: Ears,
+  service: string,
+  run: (world: World) => Step | Needs,
+): Promise<Step> {
+  const { db, digests, heard, facts: known } = ears;
+  const { msisdn } = heard;
+  const facts: Record<string, Facts[string]> = {};
+  for (;;) {
+    const result = run({ facts, msisdn });
+    if (!('needs' in result)) return result;
+    const { needs, account } = result;
+    for (const name of needs) {
+      const fact = known[service]?.[name];
+      if (fact === undefined) throw new Error(`service ${service} has no fact ${name}`);
+      facts[name] = await fact({
+        db,
+        msisdn,
+        phone: digests.phone(msisdn),
+        ...(account !== undefined && { account }),
+      });
+    }
+  }
+}

@@ -1,0 +1,93 @@
+import { PIN_DIGITS } from './flow/answer.ts';
+import type { Ask } from './flow/menu.ts';
+import type { State, Verdict } from './flow/step.ts';
+import type { Digests } from './seal/digests.ts';
+import { hashPin, isWeakPin, matchesPin, NO_PIN, type PendingPins, type PinSlots } from './seal/pin.ts';
+import type { Accounts, Db, Known } from './store/accounts.ts';
+import type { Attempts } from './store/attempts.ts';
+
+/** A secret that was typed, and by whom: what `judge` hears instead of the core. */
+export type Heard = {
+  ask: Ask;
+  typed: string;
+  state: State;
+  msisdn: string;
+  /** What names the turn among all turns: copies of it reach the same verdict. */
+  turn: Buffer;
+};
+
+export type Judge = (heard: Heard) => Promise<Verdict>;
+
+export type JudgeParts = {
+  db: Db;
+  accounts: Accounts;
+  attempts: Attempts;
+  slots: PinSlots;
+  /** Seals what is kept of a first new PIN until it has been typed again. */
+  pending: PendingPins;
+  digests: Digests;
+};
+
+/**
+ * Secrets stop here: the core is told a verdict and, of a new PIN, a sealed slow hash. Throws `PinsBusy`.
+ */
+export function makeJudge(parts: JudgeParts): Judge {
+  return async (heard) => {
+    const { ask, state, msisdn } = heard;
+    const pin = heard.typed.trim();
+    if (!new RegExp(`^\\d{${PIN_DIGITS}}$`).test(pin)) return { verdict: 'malformed' };
+    if (ask.answer.kind === 'newPin') {
+      if (isWeakPin(pin, msisdn)) return { verdict: 'weak' };
+      return { verdict: 'good', keep: parts.pending.seal(await parts.slots.run(() => hashPin(pin))) };
+    }
+    if (ask.answer.kind === 'pinAgain') {
+      const first = parts.pending.open(state.vars[ask.answer.of] ?? '');
+      return { verdict: (await parts.slots.run(() => matchesPin(pin, first))) ? 'same' : 'different' };
+    }
+    return checkPin(parts, heard, pin);
+  };
+}
+
+/**
+ * The PIN of an account. From a phone that may not log in to it, as of an ID that does not exist, every PIN
+ * is wrong, after the same work, and counts against that phone alone: so nobody can lock a stranger out
+ * (RULINGS.md 15 and 16).
+ */
+async function checkPin(parts: JudgeParts, { state, msisdn, turn }: Heard, pin: string): Promise<Verdict> {
+  const phone = parts.digests.phone(msisdn);
+  return parts.slots.run(async () => {
+    const { account, linked, typed } = await findAccount(parts, state, phone);
+    // An ID that is nobody's is counted too, for nothing but the same work (RULINGS.md 15).
+    const id = account?.customer ?? parts.digests.customer(`nobody\0${typed}`);
+    const keys = [
+      { key: phone, nobody: false },
+      { key: id, nobody: account === undefined },
+    ];
+    if (!(await parts.attempts.begin(turn, keys))) return { verdict: 'locked' };
+    const right = await matchesPin(pin, account?.verifier ?? NO_PIN);
+    if (!right || account === undefined) return { verdict: 'wrong' };
+    if (linked) return { verdict: 'link', account: account.id };
+    return { verdict: account.mustChange ? 'change' : 'right', account: account.id };
+  });
+}
+
+/** The account that is logged in, or whose ID was typed, or to which a typed code links this phone. */
+async function findAccount(
+  { db, accounts }: JudgeParts,
+  state: State,
+  phone: Buffer,
+): Promise<{ account?: Known; linked: boolean; typed: string }> {
+  const typed = state.vars.customerId ?? '';
+  if (state.account !== undefined)
+    return { account: await accounts.byId(db, state.account), linked: false, typed };
+  const [own, byCode] = await Promise.all([
+    accounts.byCustomerId(db, typed, phone),
+    accounts.byLinkCode(db, typed, phone),
+  ]);
+  const account = own ?? byCode;
+  return {
+    linked: own === undefined && byCode !== undefined,
+    typed,
+    ...(account !== undefined && { account }),
+  };
+}

@@ -1,0 +1,69 @@
+import type { KeyRing } from '../seal/keys.ts';
+import { hashPin, oneTimePin } from '../seal/pin.ts';
+import type { Accounts, Db } from '../store/accounts.ts';
+import type { Attempts } from '../store/attempts.ts';
+import { rewrapDigestKey } from '../store/keyring.ts';
+import type { Messages } from '../store/messages.ts';
+
+/** A command that cannot be carried out; what is said is for a person. */
+export class CommandRefused extends Error {
+  readonly code = 'command_refused';
+}
+
+export type CommandParts = {
+  db: Db;
+  ring: KeyRing;
+  accounts: Accounts;
+  attempts: Attempts;
+  messages: Messages;
+  enqueue(tx: Db, queue: string, data: { id: string }): Promise<void>;
+};
+
+/** Runs and returns what to tell the operator. Every command is safe to run twice. */
+export type Command = (parts: CommandParts, words: string[]) => Promise<string>;
+
+/** A pass finds what was written under an older key while the one before it ran. */
+const MOST_PASSES = 10;
+
+/** Seals everything but turns again under the active key, beside the running service (RULINGS.md 26). */
+const rotate: Command = async ({ db, ring, accounts, messages }) => {
+  let count = (await rewrapDigestKey(db, ring)) ? 1 : 0;
+  for (let pass = 1; ; pass += 1) {
+    const found = (await accounts.reseal(db)) + (await messages.reseal(db));
+    count += found;
+    if (found === 0) break;
+    if (pass === MOST_PASSES) throw new CommandRefused('records are still being written under an older key');
+  }
+  return `${count} records are sealed under ${ring.active} now. Turns keep their key until they are dropped.`;
+};
+
+/** A PIN for one use, by SMS to the first phone of the account, to be changed at once (RULINGS.md 17). */
+const reset: Command = async ({ db, accounts, attempts, messages, enqueue }, words) => {
+  const { account, msisdn, phones } = await find({ db, accounts }, words);
+  const pin = oneTimePin(msisdn);
+  const verifier = await hashPin(pin);
+  await db.transaction().execute(async (tx) => {
+    await accounts.changePin(tx, account, verifier, true);
+    await attempts.clear(tx, [account.customer, ...phones]);
+    const body = `Your one-time PIN is ${pin}. Dial and log in: you will be asked to choose a new one. Tell nobody.`;
+    await enqueue(tx, 'sms', { id: await messages.add(tx, { msisdn, body, cause: 'support' }) });
+  });
+  return 'A one-time PIN is on its way to the first phone of the account.';
+};
+
+/** Clears the counts of an account and of its phones (RULINGS.md 17). */
+const unlock: Command = async ({ db, accounts, attempts }, words) => {
+  const { account, phones } = await find({ db, accounts }, words);
+  await attempts.clear(db, [account.customer, ...phones]);
+  return 'The account and its phones are unlocked.';
+};
+
+async function find({ db, accounts }: Pick<CommandParts, 'db' | 'accounts'>, [customerId = '']: string[]) {
+  if (!/^[A-Za-z0-9]{9}$/.test(customerId)) throw new CommandRefused('name the account by its Customer ID');
+  const found = await accounts.forSupport(db, customerId.toUpperCase());
+  if (found === undefined) throw new CommandRefused('there is no such account');
+  return found;
+}
+
+/** What an operator may run beside the service. */
+export const COMMANDS: Record<string, Command> = { 'pins:rotate': rotate, 'pins:reset': reset, unlock };

@@ -1,0 +1,27 @@
+import { UNAMBIGUOUS } from '../../flow/answer.ts';
+import { ACCOUNTS_PER_PHONE, type Accounts } from '../../store/accounts.ts';
+import type { Messages } from '../../store/messages.ts';
+import type { Fact } from '../facts.ts';
+
+/** What the IXO service asks of the database. The name and shape of a published fact never change. */
+export function ixoFacts(
+  accounts: Accounts,
+  messages: Messages,
+  randomCode: (alphabet: string, length: number) => string,
+): Record<string, Fact> {
+  const yesNo = (value: boolean) => (value ? 'yes' : 'no');
+  return {
+    /** `customerId`: a fresh one, to be tried; `room`: whether this phone may open another account. */
+    newAccount: async ({ db, phone }) => ({
+      customerId: `C${randomCode(UNAMBIGUOUS, 8)}`,
+      room: yesNo((await accounts.countOf(db, phone)) < ACCOUNTS_PER_PHONE),
+    }),
+    /** `customerId`, `name`, `email` of the account that is logged in. */
+    details: async ({ db, account }) =>
+      account === undefined ? { customerId: '', name: '', email: '' } : accounts.details(db, account),
+    /** `room`: whether this phone may be sent another message today. */
+    sms: async ({ db, msisdn }) => ({ room: yesNo(await messages.hasRoom(db, msisdn)) }),
+    /** `code`: a fresh one by which a phone is linked. */
+    link: async () => ({ code: `L${randomCode(UNAMBIGUOUS, 8)}` }),
+  };
+}

@@ -1,0 +1,87 @@
+import { sql } from 'kysely';
+import type { Db } from './accounts.ts';
+
+/** After so many tries without a right one in between, nothing is checked until then (CONTRACT.md section 2). */
+const LOCKS = sql<Date | null>`case
+  when pin_counters.tries + 1 >= 10 then 'infinity'::timestamptz
+  when pin_counters.tries + 1 = 6 then clock_timestamp() + interval '24 hours'
+  when pin_counters.tries + 1 = 3 then clock_timestamp() + interval '15 minutes'
+  else pin_counters.locked_until end`;
+
+/** What tries are counted by; `nobody`: an ID that is no account this phone may log in to. */
+export type CounterKey = { key: Buffer; nobody: boolean };
+
+/**
+ * Tries at PINs. An attempt is a row keyed by its turn, and only who inserts it raises the counters, before
+ * the PIN is checked: so copies of one request count once and reach the same verdict, and however many
+ * come at once, no more are checked than the lock allows (RULINGS.md 15).
+ */
+export class Attempts {
+  readonly #db: Db;
+
+  constructor(db: Db) {
+    this.#db = db;
+  }
+
+  /**
+   * Counts a try of this turn against every key, unless one of them is locked: then it counts nothing.
+   * Commits before it returns. True where the PIN may be checked.
+   */
+  async begin(turn: Buffer, keys: CounterKey[]): Promise<boolean> {
+    return this.#db.transaction().execute(async (tx) => {
+      const mine = await tx
+        .insertInto('pin_attempts')
+        .values({ turn, locked: false })
+        .onConflict((conflict) => conflict.doNothing())
+        .returning('turn')
+        .executeTakeFirst();
+      if (mine === undefined) {
+        const copy = await tx
+          .selectFrom('pin_attempts')
+          .select('locked')
+          .where('turn', '=', turn)
+          .executeTakeFirst();
+        return copy?.locked === false;
+      }
+      const counters = [...keys].sort((a, b) => Buffer.compare(a.key, b.key));
+      const ordered = counters.map(({ key }) => key);
+      await tx
+        .insertInto('pin_counters')
+        .values(counters.map(({ key, nobody }) => ({ key, nobody, locked_until: null })))
+        .onConflict((conflict) => conflict.doNothing())
+        .execute();
+      const held = await tx
+        .selectFrom('pin_counters')
+        .select(sql<boolean>`coalesce(locked_until > clock_timestamp(), false)`.as('locked'))
+        .where('key', 'in', ordered)
+        .orderBy('key')
+        .forUpdate()
+        .execute();
+      if (held.some(({ locked }) => locked)) {
+        await tx.updateTable('pin_attempts').set({ locked: true }).where('turn', '=', turn).execute();
+        return false;
+      }
+      await tx
+        .updateTable('pin_counters')
+        .set({ tries: sql<number>`tries + 1`, locked_until: LOCKS, at: sql<Date>`clock_timestamp()` })
+        .where('key', 'in', ordered)
+        .execute();
+      return true;
+    });
+  }
+
+  /** A right PIN, or support, clears the counts. */
+  async clear(tx: Db, keys: Buffer[]): Promise<void> {
+    await tx
+      .updateTable('pin_counters')
+      .set({ tries: 0, locked_until: null })
+      .where('key', 'in', keys)
+      .execute();
+  }
+
+  /** Attempts older than any dial, and counters of IDs that are nobody's, are not asked for again. */
+  async forget(): Promise<void> {
+    await sql`delete from pin_attempts where at < now() - interval '3 days'`.execute(this.#db);
+    await sql`delete from pin_counters where nobody and at < now() - interval '3 days'`.execute(this.#db);
+  }
+}
