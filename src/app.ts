@@ -4,6 +4,7 @@ import helmet from '@fastify/helmet';
 import {
   type FastifyBaseLogger,
   type FastifyInstance,
+  type FastifyReply,
   type FastifyRequest,
   fastify,
   LogController,
@@ -70,9 +71,12 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   app.setSerializerCompiler(serializerCompiler);
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
-    if (draining) reply.header('connection', 'close');
     // Before any body is read: nowhere is nowhere, whatever comes with the request.
     if (request.is404) return nowhere(request, reply);
+  });
+  // At the end of a request: one that was under way when the draining began is to let go as well.
+  app.addHook('onSend', async (_request, reply) => {
+    if (draining) reply.header('connection', 'close');
   });
   app.setNotFoundHandler(nowhere);
   // Fastify knows a few methods only; what Node lets in is to get its 405 (CONNECT never gets here).

@@ -17,14 +17,9 @@ const WRONG_TOKENS = 10;
 
 const LOOPBACK = parseNetworks('127.0.0.0/8,::1/128');
 
-const FORWARDED = [
-  'forwarded',
-  'x-forwarded-for',
-  'x-forwarded-host',
-  'x-forwarded-proto',
-  'x-real-ip',
-  'via',
-];
+/** What proxies add, the standard and the widespread ones. */
+const FORWARDED =
+  /^(via|forwarded|x-forwarded(-.+)?|(x-real|x-client|x-cluster-client|true-client|cf-connecting)-ip)$/;
 
 /**
  * Who may do what (RULINGS.md 27 and 28). With tokens: a bearer token that has the scope. Without any:
@@ -76,7 +71,7 @@ function isHere(request: FastifyRequest): boolean {
   return (
     LOOPBACK.has(address) &&
     (host === 'localhost' || LOOPBACK.has(host)) &&
-    FORWARDED.every((header) => request.headers[header] === undefined) &&
+    !Object.keys(request.headers).some((header) => FORWARDED.test(header)) &&
     request.headers['sec-fetch-site'] !== 'cross-site'
   );
 }
