@@ -120,8 +120,14 @@ export type Config = {
   messages: { dailyMax: number; prefixes: string[] };
 };
 
-/** Reads the environment; a variable that is set to nothing is not set. Throws `ConfigError`. */
-export function readConfig(environment: Record<string, string | undefined>): Config {
+/**
+ * Reads the environment; a variable that is set to nothing is not set. `services` are those that there
+ * are to be dialled. Throws `ConfigError`.
+ */
+export function readConfig(
+  environment: Record<string, string | undefined>,
+  services: readonly string[],
+): Config {
   const set = Object.fromEntries(
     Object.entries(environment).filter(([, value]) => (value ?? '').trim() !== ''),
   );
@@ -136,6 +142,7 @@ export function readConfig(environment: Record<string, string | undefined>): Con
   if (production && set.DATABASE_URL === undefined) {
     problems.push('DATABASE_URL: is required in production; the embedded database is for trying things out');
   }
+  problems.push(...unknownServices(set, services));
   if (!result.success || problems.length > 0) throw new ConfigError(problems);
   const env = result.data;
   return {
@@ -165,6 +172,24 @@ export function readConfig(environment: Record<string, string | undefined>): Con
     ...(env.REDIS_URL !== undefined && { redisUrl: env.REDIS_URL }),
     messages: { dailyMax: env.SMS_DAILY_MAX, prefixes: env.SMS_PREFIXES },
   };
+}
+
+/** Codes that lead nowhere; also where another variable is wrong, so that all problems are said at once. */
+function unknownServices(
+  { SERVICE_CODES, DEFAULT_SERVICE }: Record<string, string | undefined>,
+  services: readonly string[],
+): string[] {
+  const named: [string, string][] = [
+    ...(Environment.shape.SERVICE_CODES.safeParse(SERVICE_CODES).data ?? []),
+  ];
+  const known = services.join(', ');
+  const problems = named
+    .filter(([, service]) => !services.includes(service))
+    .map(([code, service]) => `SERVICE_CODES: ${code} names ${service}, which is none of ${known}`);
+  const fallback = Environment.shape.DEFAULT_SERVICE.parse(DEFAULT_SERVICE);
+  return services.includes(fallback)
+    ? problems
+    : [...problems, `DEFAULT_SERVICE: ${fallback} is none of ${known}`];
 }
 
 /** `*1234#=ixo,*123#=demo` */
@@ -201,9 +226,11 @@ function parseGateways(list: string): NamedGateway[] {
 
 /** `name:scope+scope:token,…`, or one bare token that may do everything. Problems never quote a token. */
 function parseOperators(list: string): Operator[] {
-  const operators = list.includes(':') ? entriesOf(list).map(parseOperator) : [bareOperator(list)];
-  for (const { token } of operators)
-    if (token.length < 8) throw new Error('a token has at least 8 characters');
+  const operators = /[:,]/.test(list) ? entriesOf(list).map(parseOperator) : [bareOperator(list)];
+  // A space would end the token in its header, and a list of nobody would leave the routes open.
+  if (operators.length === 0 || operators.some(({ token }) => !/^[!-~]{8,}$/.test(token))) {
+    throw new Error('a token has at least 8 characters, printable ASCII and no space');
+  }
   if (new Set(operators.map(({ token }) => token)).size < operators.length)
     throw new Error('a token stands twice');
   return operators;

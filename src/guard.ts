@@ -17,14 +17,9 @@ const WRONG_TOKENS = 10;
 
 const LOOPBACK = parseNetworks('127.0.0.0/8,::1/128');
 
-const FORWARDED = [
-  'forwarded',
-  'x-forwarded-for',
-  'x-forwarded-host',
-  'x-forwarded-proto',
-  'x-real-ip',
-  'via',
-];
+/** What proxies add, the standard and the widespread ones. */
+const FORWARDED =
+  /^(via|forwarded|x-forwarded(-.+)?|(x-real|x-client|x-cluster-client|true-client|cf-connecting)-ip)$/;
 
 /**
  * Who may do what (RULINGS.md 27 and 28). With tokens: a bearer token that has the scope. Without any:
@@ -38,7 +33,9 @@ export function makeGuard({ operators, production, limit }: GuardSettings): Guar
       if (scope === 'read' && isHere(request)) return;
       return void reply.code(403).send({ error: 'Forbidden' });
     }
-    const given = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
+    const { authorization } = request.headers;
+    if (authorization === undefined) return askForToken(reply);
+    const given = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
     const operator = given === undefined ? undefined : find(tokens, given);
     if (operator === undefined) return refuse(request, reply, limit);
     if (!operator.scopes.has(scope)) return void reply.code(403).send({ error: 'Forbidden' });
@@ -58,7 +55,11 @@ async function refuse(request: FastifyRequest, reply: FastifyReply, limit: Limit
   if (wait !== undefined) {
     return void reply.code(429).header('retry-after', wait).send({ error: 'Too many requests' });
   }
-  return void reply.code(401).header('www-authenticate', 'Bearer').send({ error: 'Unauthorized' });
+  return askForToken(reply);
+}
+
+function askForToken(reply: FastifyReply): void {
+  reply.code(401).header('www-authenticate', 'Bearer').send({ error: 'Unauthorized' });
 }
 
 /** Every token is compared, whole digests of it, so that the time says nothing about any of them. */
@@ -76,7 +77,7 @@ function isHere(request: FastifyRequest): boolean {
   return (
     LOOPBACK.has(address) &&
     (host === 'localhost' || LOOPBACK.has(host)) &&
-    FORWARDED.every((header) => request.headers[header] === undefined) &&
+    !Object.keys(request.headers).some((header) => FORWARDED.test(header)) &&
     request.headers['sec-fetch-site'] !== 'cross-site'
   );
 }

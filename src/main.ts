@@ -26,6 +26,11 @@ const SERVICES = join(import.meta.dirname, 'services');
 const PATIENCE_MS = 30_000;
 /** Between SIGTERM and the closed door: answers say `connection: close`, and balancers see `/health`. */
 const GOODBYE_MS = 1_000;
+/**
+ * Longer than any answer takes: whoever is connected after that asks nothing. (A connection on which
+ * nothing was ever asked does not count as idle, and would be waited for.)
+ */
+const LAST_ANSWER_MS = 5_000;
 /** The contract promises 10 s from SIGTERM to the exit. */
 const EXIT_MS = 9_000;
 /** Turns are kept for this many days; then their partition is dropped. */
@@ -35,18 +40,15 @@ const RETENTION_DAYS = 35;
 class StartRefused extends Error {}
 
 async function main(): Promise<void> {
-  const config = readConfig(process.env);
+  const documents = readMenus(SERVICES);
+  const services = documents.map((menu) => menu.service);
+  const config = readConfig(process.env, services);
   const log = makeLog(config.logLevel);
   lastWords(log);
   const [command, ...words] = process.argv.slice(2);
   if (command === 'migrate') return void (await migrateOnly(config, log));
   if (command !== undefined) return runCommand(config, log, command, words);
 
-  const documents = readMenus(SERVICES);
-  checkServices(
-    config,
-    documents.map((menu) => menu.service),
-  );
   const { database, ring, notes } = await openDatabase(config, log);
   const queue = await startQueue(database, (error) =>
     log.warn({ err: error }, 'the queue could not reach the database'),
@@ -196,18 +198,6 @@ async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
   }
 }
 
-function checkServices(config: Config, services: string[]): void {
-  const problems = [...config.serviceCodes]
-    .filter(([, service]) => !services.includes(service))
-    .map(
-      ([code, service]) => `SERVICE_CODES: ${code} names ${service}, which is none of ${services.join(', ')}`,
-    );
-  if (!services.includes(config.defaultService)) {
-    problems.push(`DEFAULT_SERVICE: ${config.defaultService} is none of ${services.join(', ')}`);
-  }
-  if (problems.length > 0) throw new ConfigError(problems);
-}
-
 type Running = {
   app: Awaited<ReturnType<typeof buildApp>>['app'];
   drain(): void;
@@ -225,6 +215,7 @@ function leaveWell(log: Logger, { app, drain, queue, database }: Running): void 
     setTimeout(() => process.exit(0), EXIT_MS).unref();
     drain();
     await new Promise((resolve) => setTimeout(resolve, GOODBYE_MS));
+    setTimeout(() => app.server.closeAllConnections(), LAST_ANSWER_MS).unref();
     await app.close();
     await queue.stop().catch((error: unknown) => log.warn({ err: error }, 'the queue did not stop cleanly'));
     await database
@@ -263,16 +254,19 @@ function startLine(config: Config, address: string, notes: string[]): string {
   return [`ussd gateway on ${address}`, config.environment, ...notes, operator, ...warnings].join(' | ');
 }
 
+/** What a person is told who started this, where the fault is theirs to mend. */
+function inWords(error: unknown): string[] | undefined {
+  if (error instanceof ConfigError || error instanceof MenuError) return error.problems;
+  const plain = [WrongKeys, DirectoryInUse, StartRefused, CommandRefused];
+  if (plain.some((kind) => error instanceof kind)) return [(error as Error).message];
+  // A port that is taken, a directory that cannot be made; a user or a database that the server does not
+  // know (classes 28 and 3D). These name addresses and users, nothing secret.
+  const { syscall, code = '', message } = error as NodeJS.ErrnoException;
+  return syscall !== undefined || /^(28|3D)/.test(code) ? [message] : undefined;
+}
+
 main().catch((error: unknown) => {
-  const said =
-    error instanceof ConfigError || error instanceof MenuError
-      ? error.problems
-      : error instanceof WrongKeys ||
-          error instanceof DirectoryInUse ||
-          error instanceof StartRefused ||
-          error instanceof CommandRefused
-        ? [error.message]
-        : undefined;
+  const said = inWords(error);
   if (said === undefined) {
     makeLog('info').fatal({ err: error }, 'the start failed');
   } else {

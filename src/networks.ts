@@ -8,6 +8,8 @@ export function parseNetworks(text: string): Networks {
   const list = new BlockList();
   const entries = text.split(',').map((entry) => entry.trim());
   const named = entries.filter((entry) => entry !== '');
+  // An empty list lets everybody in, so it is not to come about by a stray comma.
+  if (named.length === 0 && text !== '') throw new Error('names no network');
   for (const entry of named) {
     const [address = '', length, more] = entry.split('/');
     const family = isIP(address);

@@ -80,7 +80,7 @@ async function tryTurn(turn: Turn): Promise<Answer | 'contested'> {
   }
   if (known === undefined || found.dial === undefined) throw new Unavailable('contested');
   if (ruling.do === 'replay') return replay(known);
-  if (ruling.do === 'repeatEnd') return replay(await turns.theEnd(located.sessionKey, found.dial));
+  if (ruling.do === 'repeatEnd') return repeatEnd(turn, located, known);
   if (ruling.do === 'expire') return expire(turn, located, known, ruling.record);
   return goOn(turn, located, known);
 }
@@ -153,29 +153,52 @@ async function expire(
   parent: KnownTurn,
   record: boolean,
 ): Promise<Answer | 'contested'> {
-  const { dial, asked } = located.found;
   const screen: Screen = { end: true, node: 'expired', words: EXPIRED, options: [] };
-  if (!record || dial === undefined) return { outcome: 'ok', service: parent.service, screen };
-  const memory: Memory = { ...parent.memory(), screen };
-  const written = await turn.turns.insert(
+  const answer: Answer = { outcome: 'ok', service: parent.service, screen };
+  if (!record) return answer;
+  const written = await settle(turn, located, parent, { ...parent.memory(), screen }, Outcome.expired);
+  return written ? answer : 'contested';
+}
+
+/** The END once more, stored at this address: a copy may have been heard just before the END. */
+async function repeatEnd(turn: Turn, located: Located, parent: KnownTurn): Promise<Answer | 'contested'> {
+  const { dial } = located.found;
+  const end = dial && (await turn.turns.theEnd(located.sessionKey, dial));
+  if (end === undefined) return 'contested';
+  const written = await settle(turn, located, parent, end.memory(), Outcome.repeated);
+  return written ? replay(end) : 'contested';
+}
+
+/** Stores what a text is told that nobody hears any more; false where it was heard after all. */
+async function settle(
+  { heard, turns, deadline }: Turn,
+  { sessionKey, found, text, addressAt }: Located,
+  parent: KnownTurn,
+  memory: Memory,
+  outcome: Outcome,
+): Promise<boolean> {
+  const { dial, asked } = found;
+  if (dial === undefined) throw new Error('nothing to settle without a dial');
+  const { day } = dial;
+  const address = addressAt(text.length);
+  return turns.insert(
     {
-      sessionKey: located.sessionKey,
-      day: dial.day,
+      sessionKey,
+      day,
       dial: dial.dial,
-      address: located.addressAt(located.text.length),
+      address,
       hop: parent.hop + 1,
-      outcome: Outcome.expired,
+      outcome,
       node: -1,
       menu: parent.menu,
-      network: turn.heard.networkCode ?? null,
+      network: heard.networkCode ?? null,
       phone: parent.phone,
       service: parent.service,
       memory,
       asked,
     },
-    turn.deadline,
+    deadline,
   );
-  return written ? { outcome: 'ok', service: parent.service, screen } : 'contested';
 }
 
 /** The promise, or `Unavailable` at the deadline, whichever is first. */

@@ -13,6 +13,8 @@ export const Outcome = {
   expired: 8,
   /** A dial closed without a screen, by the aggregator's end-of-session notice. */
   closed: 9,
+  /** The END said again to another text, stored for the same reason. It is no END of its own. */
+  repeated: 10,
 } as const;
 
 export type Outcome = (typeof Outcome)[keyof typeof Outcome];

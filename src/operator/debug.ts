@@ -49,7 +49,7 @@ export async function debug(app: FastifyInstance, parts: DebugParts): Promise<vo
       schema: {
         ...described,
         summary: 'One session: where it is, and its last screen',
-        params: z.object({ sessionId: z.string().max(100) }),
+        params: z.object({ sessionId: z.string() }),
         response: { 200: Debug, 404: Failure },
       },
     },
@@ -66,7 +66,7 @@ export async function debug(app: FastifyInstance, parts: DebugParts): Promise<vo
             sessionId,
             phoneNumber: opening.opening?.msisdn ?? '',
             message: screenText(last.screen),
-            isAuthenticated: false,
+            isAuthenticated: last.state.account !== undefined,
           },
           status: ended ? ('ended' as const) : ('active' as const),
         },

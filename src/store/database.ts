@@ -8,7 +8,7 @@ import {
 } from 'kysely';
 import pg from 'pg';
 import { openEmbedded } from './embedded.ts';
-import { type Sql, sqlState } from './sql.ts';
+import { type Row, type Sql, sqlState } from './sql.ts';
 import type { Tables } from './tables.ts';
 
 /** Every wait on the database is bounded; in milliseconds. A request has 4.5 s in all (RULINGS.md 8). */
@@ -23,6 +23,8 @@ const LOCK_MS = 2_000;
 const CONNECTIONS = 8;
 /** One batch of reads and one of writes at a time: more lanes shrink the batches and lose. */
 const LANE_CONNECTIONS = 2;
+/** The pool may hold several dead connections that it has not heard of yet. */
+const ATTEMPTS = 3;
 
 export type Database = {
   kind: 'postgres' | 'embedded';
@@ -131,17 +133,39 @@ function connect(url: string, settings: pg.PoolConfig, onLost: (error: Error) =>
   return pool;
 }
 
+/**
+ * One statement on any connection of the pool. A connection that the server ended is tried again on another
+ * one, at once: every statement of ours may be repeated, because a row that exists already is not written.
+ */
 function statements(pool: pg.Pool): Sql {
   return async (name, text, values) => {
-    const client = await pool.connect();
-    try {
-      const { rows } = await client.query({ name, text, values });
-      client.release();
-      return rows;
-    } catch (error) {
-      // A statement that failed leaves a good connection; anything else is not to be used again.
-      client.release(sqlState(error) === undefined);
-      throw error;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await runOn(pool, { name, text, values });
+      } catch (error) {
+        if (attempt === ATTEMPTS || !wasEnded(error)) throw error;
+      }
     }
   };
+}
+
+async function runOn(pool: pg.Pool, query: pg.QueryConfig<unknown[]>): Promise<Row[]> {
+  const client = await pool.connect();
+  try {
+    const { rows } = await client.query(query);
+    client.release();
+    return rows;
+  } catch (error) {
+    // A statement that failed leaves a good connection; anything else is not to be used again.
+    client.release(sqlState(error) === undefined);
+    throw error;
+  }
+}
+
+/** The connection was closed under us (class 57P: an operator did), rather than slow or never made. */
+function wasEnded(error: unknown): boolean {
+  const { code, message } = error as { code?: string; message?: string };
+  return (
+    /^(57P01|57P02|ECONNRESET|EPIPE)$/.test(code ?? '') || message === 'Connection terminated unexpectedly'
+  );
 }

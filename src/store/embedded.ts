@@ -1,13 +1,4 @@
-import {
-  closeSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
+import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 
@@ -34,11 +25,11 @@ export async function openEmbedded(directory: string): Promise<{ pglite: PGlite;
 }
 
 function hold(lock: string, directory: string, again = true): void {
-  const mine = `${process.pid} ${startOf(process.pid)}\n`;
+  // Written whole before it is there: a lock that is read while it is still empty looks like nobody's.
+  const mine = `${lock}.${process.pid}`;
+  writeFileSync(mine, `${process.pid} ${startOf(process.pid)}\n`, { mode: 0o600 });
   try {
-    const file = openSync(lock, 'wx', 0o600);
-    writeSync(file, mine);
-    closeSync(file);
+    linkSync(mine, lock);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     const seen = read(lock);
@@ -49,18 +40,20 @@ function hold(lock: string, directory: string, again = true): void {
     if (!again) throw error;
     setAside(lock, seen);
     hold(lock, directory, false);
+  } finally {
+    rmSync(mine, { force: true });
   }
 }
 
 /** Takes away the lock of a holder that was killed, unless somebody else has just replaced it. */
 function setAside(lock: string, seen: string): void {
-  const aside = `${lock}.${process.pid}`;
+  const aside = `${lock}.aside.${process.pid}`;
   try {
     renameSync(lock, aside);
     if (read(aside) !== seen) linkSync(aside, lock);
     rmSync(aside, { force: true });
   } catch {
-    // Somebody was faster; the exclusive open that follows decides.
+    // Somebody was faster; the exclusive link that follows decides.
   }
 }
 

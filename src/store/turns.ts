@@ -66,7 +66,7 @@ const CLOCK = `${TODAY}::text as today, extract(epoch from clock_timestamp())::f
 /** The newest dial of one session. Both bounds on \`day\` matter: partitions are pruned by them. */
 const NEWEST_DIAL = (key: string) => `
   select t.day, t.dial, min(t.at) as opened,
-    max(t.at) filter (where t.outcome <> ${Outcome.expired}) as last_at,
+    max(t.at) filter (where t.outcome not in (${Outcome.expired}, ${Outcome.repeated})) as last_at,
     max(t.at) filter (where t.ended and t.outcome < ${Outcome.expired}) as ended_at,
     bool_or(t.outcome = ${Outcome.closed}) as closed
   from turns t

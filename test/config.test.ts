@@ -1,0 +1,467 @@
+import { spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import pg from 'pg';
+import t, { type Test } from 'tap';
+import { ConfigError, readConfig } from '../src/config.ts';
+import {
+  environment,
+  type Gateway,
+  post,
+  startGateway,
+  TEST_KEY,
+  temporaryDirectory,
+} from './support/gateway.ts';
+import { database } from './support/postgres.ts';
+
+const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
+const KEY = '0123456789abcdef0123456789abcdef';
+const OTHER_KEY = 'fedcba9876543210fedcba9876543210';
+const SERVER = { DATABASE_URL: 'postgres://user:hush@localhost/ussd', PIN_ENCRYPTION_KEY: KEY };
+const SERVICES = ['ixo', 'demo'];
+
+const WHOLE = (least: number, most: number) => `must be a whole number from ${least} to ${most}`;
+const NO_NETWORK = /is no network: write 196\.201\.214\.0\/24 or a single address$/;
+const KEY_FORMS = 'a key is 32 characters, 64 hex digits or base64 of 32 bytes';
+const OPERATOR = 'an entry is name:scope+scope:token, with scopes of read, send, money, desk, admin';
+const TOKEN = 'a token has at least 8 characters, printable ASCII and no space';
+const GATEWAY =
+  'an entry is name=cumulative or name=latest, with :secret of 8 or more letters, digits, - or _';
+
+function problems(settings: Record<string, string>): string[] {
+  try {
+    readConfig(settings, SERVICES);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+}
+
+t.test('where nothing is set', async (t) => {
+  const nothing = readConfig({}, SERVICES);
+  t.match(nothing, {
+    environment: 'development',
+    port: 3000,
+    host: '127.0.0.1',
+    logLevel: 'info',
+    dataDir: '.data',
+    operators: [],
+    sessionTtlMs: 180_000,
+    inputMode: 'cumulative',
+    defaultService: 'ixo',
+    trustedProxies: [],
+    rateLimit: { max: 100, windowMs: 60_000, phoneMax: 60, allow: { empty: true } },
+    gatewayAllow: { empty: true },
+    gateways: [],
+  });
+  for (const name of ['databaseUrl', 'keyRing', 'digestKey', 'callbackSecret', 'redisUrl'])
+    t.notHas(nothing, [name]);
+  t.equal(nothing.serviceCodes.get('*1234#'), 'ixo');
+  const blank = readConfig(
+    { PORT: '', RATE_LIMIT_MAX: '  ', OPERATOR_TOKEN: '\t', GATEWAY_ALLOW: '' },
+    SERVICES,
+  );
+  t.same(blank.port, 3000, 'set to nothing is not set');
+  t.same(blank.operators, []);
+  t.equal(readConfig({ ...SERVER, NODE_ENV: 'production' }, SERVICES).host, '0.0.0.0');
+  t.equal(readConfig({ ...SERVER, NODE_ENV: 'production', HOST: '127.0.0.1' }, SERVICES).host, '127.0.0.1');
+});
+
+t.test('good values', async (t) => {
+  const good: [Record<string, string>, Record<string, unknown>][] = [
+    [{ PORT: '0' }, { port: 0 }],
+    [{ PORT: ' 65535 ' }, { port: 65_535 }],
+    [{ HOST: '::' }, { host: '::' }],
+    [{ NODE_ENV: 'test' }, { environment: 'test' }],
+    [{ LOG_LEVEL: 'silent' }, { logLevel: 'silent' }],
+    [SERVER, { databaseUrl: SERVER.DATABASE_URL }],
+    [{ ...SERVER, DATABASE_URL: 'postgresql:///ussd?host=/run/postgresql' }, {}],
+    [{ DATA_DIR: '/srv/ussd' }, { dataDir: '/srv/ussd' }],
+    [{ PIN_ENCRYPTION_KEY: `new:${KEY},old:${OTHER_KEY}` }, { keyRing: { active: 'new' } }],
+    [{ PIN_ENCRYPTION_KEY: Buffer.alloc(32, 1).toString('base64') }, { keyRing: {} }],
+    [{ DIGEST_KEY: '01'.repeat(32) }, { digestKey: Buffer.alloc(32, 1) }],
+    [{ OPERATOR_TOKEN: 'eight888' }, { operators: [{ name: 'operator', token: 'eight888' }] }],
+    [
+      { OPERATOR_TOKEN: 'ann:read:anns-token, bob:send+money:bobs:token,' },
+      {
+        operators: [
+          { name: 'ann', scopes: new Set(['read']), token: 'anns-token' },
+          { name: 'bob', scopes: new Set(['send', 'money']), token: 'bobs:token' },
+        ],
+      },
+    ],
+    [{ SESSION_TTL_SECONDS: '3600' }, { sessionTtlMs: 3_600_000 }],
+    [{ USSD_INPUT_MODE: 'latest' }, { inputMode: 'latest' }],
+    [
+      { SERVICE_CODES: '*1#=demo, *1*2#=ixo', DEFAULT_SERVICE: 'demo' },
+      {
+        serviceCodes: new Map([
+          ['*1#', 'demo'],
+          ['*1*2#', 'ixo'],
+        ]),
+        defaultService: 'demo',
+      },
+    ],
+    [{ TRUST_PROXY_ENABLED: 'false', TRUSTED_PROXIES: '10.0.0.0/8' }, { trustedProxies: [] }],
+    [
+      { TRUST_PROXY_ENABLED: 'true', TRUSTED_PROXIES: '10.0.0.1, fd00::/8' },
+      { trustedProxies: ['10.0.0.1', 'fd00::/8'] },
+    ],
+    [
+      { RATE_LIMIT_MAX: '1', RATE_LIMIT_WINDOW_SECONDS: '86400', RATE_LIMIT_PHONE_MAX: '1000000' },
+      { rateLimit: { max: 1, windowMs: 86_400_000, phoneMax: 1_000_000 } },
+    ],
+    [
+      { GATEWAYS: 'abc=cumulative,x-1=latest:secret_-8' },
+      {
+        gateways: [
+          { name: 'abc', mode: 'cumulative' },
+          { name: 'x-1', mode: 'latest', secret: 'secret_-8' },
+        ],
+      },
+    ],
+    [{ CALLBACK_SECRET: 'x'.repeat(128) }, { callbackSecret: 'x'.repeat(128) }],
+    [{ REDIS_URL: 'rediss://:hush@redis:6380/1' }, { redisUrl: 'rediss://:hush@redis:6380/1' }],
+    [{ SOMETHING_ELSE: 'x' }, {}],
+  ];
+  for (const [settings, expected] of good)
+    t.match(readConfig(settings, SERVICES), expected, JSON.stringify(settings));
+
+  const { operators } = readConfig({ OPERATOR_TOKEN: 'eight888' }, SERVICES);
+  t.same(
+    [...(operators[0]?.scopes ?? [])],
+    ['read', 'send', 'money', 'desk', 'admin'],
+    'a bare token has all scopes',
+  );
+  t.ok(readConfig({ TRUST_PROXY_ENABLED: 'true' }, SERVICES).trustedProxies.includes('127.0.0.0/8'));
+  const lists = readConfig(
+    { GATEWAY_ALLOW: '196.201.214.0/24,2001:db8::1', RATE_LIMIT_ALLOW: '0.0.0.0/0' },
+    SERVICES,
+  );
+  const inside = ['196.201.214.0', '196.201.214.255', '::ffff:196.201.214.9', '2001:db8::1'];
+  const outside = ['196.201.215.0', '2001:db8::2', '::1', 'x', '', '196.201.214', 'localhost'];
+  for (const address of inside) t.ok(lists.gatewayAllow.has(address), address);
+  for (const address of outside) t.notOk(lists.gatewayAllow.has(address), `not ${address}`);
+  t.ok(lists.rateLimit.allow.has('8.8.8.8'));
+});
+
+t.test('every bad value has a line of its own', async (t) => {
+  const bad: [name: string, value: string, problem: string | RegExp][] = [
+    ['NODE_ENV', 'prod', 'must be development, test or production'],
+    ['NODE_ENV', 'Production', 'must be development, test or production'],
+    ['PORT', 'x', WHOLE(0, 65_535)],
+    ['PORT', '65536', WHOLE(0, 65_535)],
+    ['PORT', '-1', WHOLE(0, 65_535)],
+    ['PORT', '3000.5', WHOLE(0, 65_535)],
+    ['PORT', '3e3', WHOLE(0, 65_535)],
+    ['PORT', '0x10', WHOLE(0, 65_535)],
+    ['PORT', '٣٠٠٠', WHOLE(0, 65_535)],
+    ['LOG_LEVEL', 'loud', 'must be a level of pino, such as info'],
+    ['PIN_ENCRYPTION_KEY', 'short', KEY_FORMS],
+    ['PIN_ENCRYPTION_KEY', `${KEY}0`, KEY_FORMS],
+    ['PIN_ENCRYPTION_KEY', `${KEY},${OTHER_KEY}`, 'every key of a ring needs an id: kid:key,kid:key'],
+    ['PIN_ENCRYPTION_KEY', `a:${KEY},a:${OTHER_KEY}`, 'the key id a stands twice'],
+    ['PIN_ENCRYPTION_KEY', `:${KEY}`, 'a key id is 1 to 16 letters, digits, - or _'],
+    ['PIN_ENCRYPTION_KEY', `seventeen-letters:${KEY}`, 'a key id is 1 to 16 letters, digits, - or _'],
+    ['DIGEST_KEY', 'short', KEY_FORMS],
+    ['DIGEST_KEY', `a:${KEY}`, KEY_FORMS],
+    ['OPERATOR_TOKEN', 'seven77', TOKEN],
+    ['OPERATOR_TOKEN', 'with a space', TOKEN],
+    ['OPERATOR_TOKEN', 'ünicode-token', TOKEN],
+    ['OPERATOR_TOKEN', ',', TOKEN],
+    ['OPERATOR_TOKEN', 'ann:read:seven77', TOKEN],
+    ['OPERATOR_TOKEN', 'ann:fly:anns-token', OPERATOR],
+    ['OPERATOR_TOKEN', 'ann::anns-token', OPERATOR],
+    ['OPERATOR_TOKEN', 'ann:read+:anns-token', OPERATOR],
+    ['OPERATOR_TOKEN', 'Ann:read:anns-token', OPERATOR],
+    ['OPERATOR_TOKEN', 'ann:read', OPERATOR],
+    ['OPERATOR_TOKEN', 'two-tokens,without-names', OPERATOR],
+    ['OPERATOR_TOKEN', 'ann:read:the-token,bob:send:the-token', 'a token stands twice'],
+    ['SESSION_TTL_SECONDS', '0', WHOLE(1, 3600)],
+    ['SESSION_TTL_SECONDS', '3601', WHOLE(1, 3600)],
+    ['USSD_INPUT_MODE', 'both', 'must be cumulative or latest'],
+    ['SERVICE_CODES', '*1#', '*1# is no entry: write *1234#=ixo'],
+    ['SERVICE_CODES', '1#=ixo', '1#=ixo is no entry: write *1234#=ixo'],
+    ['SERVICE_CODES', '*1*#=ixo', '*1*#=ixo is no entry: write *1234#=ixo'],
+    ['SERVICE_CODES', '*1#=ixo,*1#=demo', '*1# stands twice'],
+    ['SERVICE_CODES', '*1#=ixo,*2#=nope', '*2# names nope, which is none of ixo, demo'],
+    ['DEFAULT_SERVICE', 'nope', 'nope is none of ixo, demo'],
+    ['TRUST_PROXY_ENABLED', 'yes', 'must be true or false'],
+    ['TRUST_PROXY_ENABLED', '1', 'must be true or false'],
+    ['TRUSTED_PROXIES', 'proxy', NO_NETWORK],
+    ['TRUSTED_PROXIES', ',', 'names no network'],
+    ['RATE_LIMIT_MAX', '0', WHOLE(1, 1_000_000)],
+    ['RATE_LIMIT_WINDOW_SECONDS', '86401', WHOLE(1, 86_400)],
+    ['RATE_LIMIT_PHONE_MAX', '1.5', WHOLE(1, 1_000_000)],
+    ['RATE_LIMIT_ALLOW', '196.201.214', NO_NETWORK],
+    ['GATEWAY_ALLOW', '196.201.214.0/33', NO_NETWORK],
+    ['GATEWAY_ALLOW', '196.201.214.0/', NO_NETWORK],
+    ['GATEWAY_ALLOW', '196.201.214.0/-1', NO_NETWORK],
+    ['GATEWAY_ALLOW', '196.201.214.0/24/1', NO_NETWORK],
+    ['GATEWAY_ALLOW', '::/129', NO_NETWORK],
+    ['GATEWAY_ALLOW', '196.201.214.0/24,*', NO_NETWORK],
+    ['GATEWAY_ALLOW', ' , ', 'names no network'],
+    ['GATEWAYS', 'abc', GATEWAY],
+    ['GATEWAYS', 'abc=both', GATEWAY],
+    ['GATEWAYS', 'ABC=latest', GATEWAY],
+    ['GATEWAYS', 'abc=latest:short', GATEWAY],
+    ['GATEWAYS', 'abc=latest:with/slash', GATEWAY],
+    ['GATEWAYS', 'abc=latest,abc=cumulative', 'a name stands twice'],
+    ['GATEWAYS', 'ixo=latest', 'ixo is a gateway of our own: choose another name'],
+    ['CALLBACK_SECRET', 'fifteen-letters', 'must be 16 to 128 letters, digits, - or _'],
+    ['CALLBACK_SECRET', 'x'.repeat(129), 'must be 16 to 128 letters, digits, - or _'],
+    ['CALLBACK_SECRET', 'sixteen/letters/', 'must be 16 to 128 letters, digits, - or _'],
+    ['REDIS_URL', 'localhost:6379', 'must be a URL that begins with redis:// or rediss://'],
+    ['DATABASE_URL', 'mysql://x/y', 'must be a URL that begins with postgres:// or postgresql://'],
+  ];
+  for (const [name, value, problem] of bad) {
+    const key: Record<string, string> = name === 'DATABASE_URL' ? { PIN_ENCRYPTION_KEY: KEY } : {};
+    const lines = problems({ ...key, [name]: value });
+    t.equal(lines.length, 1, `${name}=${value}`);
+    const [line = ''] = lines;
+    t.ok(line.startsWith(`${name}: `));
+    t.match(line.slice(name.length + 2), problem);
+    t.notMatch(line, /\n/);
+    if (/KEY|TOKEN|SECRET|URL/.test(name) && value.length > 5)
+      t.notOk(line.includes(value), 'no secret is quoted');
+  }
+  t.same(problems({ DATABASE_URL: SERVER.DATABASE_URL }), [
+    'PIN_ENCRYPTION_KEY: is required with DATABASE_URL, because all instances must share it',
+  ]);
+  t.same(problems({ NODE_ENV: 'production', PIN_ENCRYPTION_KEY: KEY }), [
+    'DATABASE_URL: is required in production; the embedded database is for trying things out',
+  ]);
+});
+
+type Refusal = { code: number | null; stdout: string; stderr: string };
+
+/** Starts the process, which is to end by itself. */
+async function start(t: Test, settings: Record<string, string>): Promise<Refusal> {
+  const child = spawn(process.execPath, [MAIN], {
+    env: environment(settings),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const read = async (stream: Readable) => Buffer.concat((await stream.toArray()) as Buffer[]).toString();
+  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  t.teardown(() => child.kill('SIGKILL'));
+  const code = new Promise<number | null>((done) => child.on('exit', done));
+  const [stdout, stderr] = await Promise.all([read(child.stdout), read(child.stderr)]);
+  clearTimeout(timer);
+  return { code: await code, stdout, stderr };
+}
+
+/** What every refusal looks like: its lines, exit code 1, and nothing for a developer. */
+async function refused(
+  t: Test,
+  settings: Record<string, string>,
+  ...lines: (string | RegExp)[]
+): Promise<void> {
+  const { code, stdout, stderr } = await start(t, settings);
+  t.equal(code, 1, 'exit code 1');
+  const [title, ...said] = stderr.trimEnd().split('\n');
+  t.equal(title, 'ussd gateway cannot start:');
+  t.match(
+    said.map((line) => line.trim()),
+    lines,
+  );
+  t.equal(said.length, lines.length, stderr);
+  t.notMatch(stdout + stderr, /^\s+at |node:internal|"level":"fatal"/m, 'no stack');
+  t.notMatch(stdout + stderr, /hush|0123456789abcdef|fedcba9876543210/, 'and no secret');
+}
+
+t.test('a start that is refused says why', async (t) => {
+  await t.test('all that is wrong at once', async (t) => {
+    await refused(
+      t,
+      {
+        NODE_ENV: 'prod',
+        PORT: 'x',
+        DATABASE_URL: 'mysql://user:hush@localhost/ussd',
+        OPERATOR_TOKEN: 'hush',
+        SERVICE_CODES: '*1234#=ixo,*9#=nope',
+        GATEWAY_ALLOW: 'everybody',
+      },
+      /^NODE_ENV: /,
+      /^PORT: /,
+      /^DATABASE_URL: /,
+      /^OPERATOR_TOKEN: /,
+      /^GATEWAY_ALLOW: /,
+      /^PIN_ENCRYPTION_KEY: is required/,
+      /^SERVICE_CODES: \*9# names nope/,
+    );
+  });
+  await t.test('production without DATABASE_URL', (t) =>
+    refused(t, { NODE_ENV: 'production' }, /^DATABASE_URL: is required in production/),
+  );
+  await t.test('a server without a key', (t) =>
+    refused(t, { DATABASE_URL: SERVER.DATABASE_URL }, /^PIN_ENCRYPTION_KEY: is required with DATABASE_URL/),
+  );
+  await t.test('a service that there is not', (t) =>
+    refused(
+      t,
+      { SERVICE_CODES: '*1234#=ixo,*7#=lottery', DEFAULT_SERVICE: 'casino' },
+      /^SERVICE_CODES: \*7# names lottery, which is none of .*ixo/,
+      /^DEFAULT_SERVICE: casino is none of .*ixo/,
+    ),
+  );
+  await t.test('a data directory that cannot be', async (t) => {
+    const file = join(temporaryDirectory(t), 'file');
+    writeFileSync(file, '');
+    await refused(t, { DATA_DIR: join(file, 'data') }, /^ENOTDIR: not a directory, mkdir/);
+  });
+});
+
+t.test('a server: its users, its keys, its port', async (t) => {
+  const { url: DATABASE_URL } = await database(t);
+  const there = new URL(DATABASE_URL);
+  const settings = { DATABASE_URL, PIN_ENCRYPTION_KEY: `k1:${KEY}` };
+
+  await t.test('a database that there is not', async (t) => {
+    const nowhere = new URL(there);
+    nowhere.pathname = '/no_such_database';
+    await refused(
+      t,
+      { ...settings, DATABASE_URL: nowhere.href },
+      'database "no_such_database" does not exist',
+    );
+  });
+  await t.test('a user that there is not', async (t) => {
+    const nobody = new URL(there);
+    [nobody.username, nobody.password] = ['nobody_here', 'hush'];
+    await refused(t, { ...settings, DATABASE_URL: nobody.href }, /nobody_here/);
+  });
+
+  await t.test('two keys at once on a new database: the first one wins', async (t) => {
+    const both = await Promise.allSettled([
+      startGateway(t, settings),
+      startGateway(t, { ...settings, PIN_ENCRYPTION_KEY: `k1:${OTHER_KEY}` }),
+    ]);
+    const [failed, more] = both.flatMap((each) =>
+      each.status === 'rejected' ? [`${each.reason.message}`] : [],
+    );
+    t.match(
+      failed,
+      /the gateway ended with 1:\nussd gateway cannot start:\n {2}PIN_ENCRYPTION_KEY has another key/,
+    );
+    t.equal(more, undefined, 'only one is refused');
+    for (const each of both) if (each.status === 'fulfilled') await each.value.kill();
+  });
+});
+
+t.test('keys belong to a database', async (t) => {
+  const { url: DATABASE_URL } = await database(t);
+  const settings = { DATABASE_URL, PIN_ENCRYPTION_KEY: TEST_KEY };
+  const first = await startGateway(t, settings);
+  t.equal((await post(first.url, {})).outcome, 'ok');
+
+  await t.test('a port that is taken', (t) =>
+    refused(
+      t,
+      { ...settings, PORT: `${first.port}` },
+      /^listen EADDRINUSE: address already in use 127\.0\.0\.1:\d+$/,
+    ),
+  );
+  await t.test('another key', (t) =>
+    refused(
+      t,
+      { ...settings, PIN_ENCRYPTION_KEY: `k2:${OTHER_KEY}` },
+      'PIN_ENCRYPTION_KEY lacks the key that this database was set up with',
+    ),
+  );
+  await t.test('another key under the same id', (t) =>
+    refused(
+      t,
+      { ...settings, PIN_ENCRYPTION_KEY: `k1:${OTHER_KEY}` },
+      'PIN_ENCRYPTION_KEY has another key under an id that this database knows',
+    ),
+  );
+  await t.test('a digest key where there was none', (t) =>
+    refused(
+      t,
+      { ...settings, DIGEST_KEY: OTHER_KEY },
+      'this database was set up without DIGEST_KEY: unset it',
+    ),
+  );
+  t.equal((await post(first.url, {})).outcome, 'replay', 'the first goes on');
+
+  await t.test('a ring that holds the key', async (t) => {
+    const ring = await startGateway(t, { ...settings, PIN_ENCRYPTION_KEY: `k2:${OTHER_KEY},${TEST_KEY}` });
+    t.equal((await post(ring.url, {})).outcome, 'replay', 'reads what the other wrote');
+    t.equal((await post(ring.url, { text: '1' })).outcome, 'ok');
+    await ring.kill();
+  });
+  await t.test('a third key under the id that the ring brought in', (t) =>
+    refused(
+      t,
+      { ...settings, PIN_ENCRYPTION_KEY: `${TEST_KEY},k2:${'x'.repeat(32)}` },
+      'PIN_ENCRYPTION_KEY has another key under the id k2 than this database knows',
+    ),
+  );
+});
+
+t.test('a digest key belongs to a database', async (t) => {
+  const { url: DATABASE_URL } = await database(t);
+  const settings = { DATABASE_URL, PIN_ENCRYPTION_KEY: TEST_KEY };
+  const first = await startGateway(t, { ...settings, DIGEST_KEY: KEY });
+  t.equal((await post(first.url, {})).outcome, 'ok');
+  await first.kill();
+  await t.test('changed', (t) =>
+    refused(
+      t,
+      { ...settings, DIGEST_KEY: OTHER_KEY },
+      'DIGEST_KEY is not the one this database was set up with',
+    ),
+  );
+  await t.test('removed', (t) =>
+    refused(t, settings, 'this database was set up with DIGEST_KEY: set the same one'),
+  );
+  const client = new pg.Client({ connectionString: DATABASE_URL });
+  await client.connect();
+  const { rows } = await client.query('select source, wrapped from digest_key');
+  await client.end();
+  t.match(rows, [{ source: 'given' }]);
+  t.notOk(
+    rows.some(({ wrapped }) => wrapped.includes(KEY)),
+    'the key is not in the database',
+  );
+  const same = await startGateway(t, { ...settings, DIGEST_KEY: KEY });
+  t.equal((await post(same.url, {})).outcome, 'replay', 'the same one finds the session');
+});
+
+t.test('one process on one data directory', async (t) => {
+  const DATA_DIR = join(temporaryDirectory(t), 'data');
+  const started = await Promise.allSettled([1, 2, 3].map(() => startGateway(t, { DATA_DIR })));
+  const [first, ...others] = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+  t.same(others, [], 'of three that start at once');
+  t.ok(first, 'one does');
+  const { url, child, kill } = first as Gateway;
+  for (const each of started) {
+    if (each.status === 'rejected') t.match(each.reason.message, `is in use by process ${child.pid}`);
+  }
+  t.equal((await post(url, {})).outcome, 'ok');
+  const inUse = `the data directory ${DATA_DIR} is in use by process ${child.pid}`;
+  await t.test('a second one', (t) => refused(t, { DATA_DIR }, inUse));
+  t.equal((await post(url, { text: '1' })).outcome, 'ok', 'the first goes on');
+
+  await kill();
+  const lock = join(DATA_DIR, 'lock');
+  t.match(readFileSync(lock, 'utf8'), `${child.pid} `, 'kill -9 leaves the lock behind');
+  await t.test('which blocks nobody', async (t) => {
+    const second = await startGateway(t, { DATA_DIR });
+    t.equal((await post(second.url, { text: '1' })).outcome, 'replay', 'and what was answered is there');
+    await second.kill();
+  });
+  if (process.platform === 'linux') {
+    // The id of a killed holder may be anybody's by now: this test's, for example.
+    writeFileSync(lock, `${process.pid} 1\n`);
+    await t.test('nor where another process has its id', async (t) => {
+      const third = await startGateway(t, { DATA_DIR });
+      t.equal(await third.stop(), 0);
+    });
+  }
+  await t.test('another key than the one that is kept there', (t) =>
+    refused(t, { DATA_DIR, PIN_ENCRYPTION_KEY: `k1:${OTHER_KEY}` }, /^PIN_ENCRYPTION_KEY lacks the key/),
+  );
+});

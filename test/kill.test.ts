@@ -1,0 +1,189 @@
+/** kill -9 at any moment loses no answered turn and doubles none (CONTRACT.md section 1). */
+import t, { type Test } from 'tap';
+import { type Gateway, post, type Reply, startGateway, temporaryDirectory } from './support/gateway.ts';
+import { database, startPostgres } from './support/postgres.ts';
+
+t.setTimeout(120_000);
+
+/** Subscribers who dial at the same time. */
+const SUBSCRIBERS = 40;
+/** Turns to be answered before the plug is pulled. */
+const ANSWERED = 1_000;
+/** Starts of one session answer the same for 30 s (RULINGS.md 4.3); then they are a new dial. */
+const SAME_START_MS = 25_000;
+
+/** What each of them types, turn by turn; the third code dials through. None of the screens depends on luck. */
+const JOURNEYS = [
+  ['', '1', '1*2', '1*2*0', '1*2*0*3', '1*2*0*3*9', '1*2*0*3*9*0'],
+  ['', '2', '2*0', '2*0*1', '2*0*1*1', '2*0*1*1**'],
+  ['1*3', '1*3*0', '1*3*0*2', '1*3*0*2*7', '1*3*0*2*7*7', '1*3*0*2*7*7*7'],
+];
+
+type Turn = { sessionId: string; phoneNumber: string; text: string };
+type Answered = Turn & { body: string; at: number };
+
+type Load = {
+  answered: Answered[];
+  /** Asked, and never answered. */
+  open: Turn[];
+  outcomes: Set<string | null>;
+  /** Resolves when every subscriber has given up, because nobody answers any more. */
+  over: Promise<unknown>;
+};
+
+/** Many subscribers step through their journeys, one session after the other, until the process is gone. */
+function load(url: string, name: string): Load {
+  const answered: Answered[] = [];
+  const open: Turn[] = [];
+  const outcomes = new Set<string | null>();
+  const subscriber = async (who: number) => {
+    for (let session = 0; ; session += 1) {
+      const journey = JOURNEYS[(who + session) % JOURNEYS.length] ?? [];
+      for (const text of journey) {
+        const phoneNumber = `+2547000${String(who).padStart(5, '0')}`;
+        const turn = { sessionId: `${name}-${who}-${session}`, phoneNumber, text };
+        let reply: Reply;
+        try {
+          reply = await post(url, turn);
+        } catch {
+          open.push(turn);
+          return;
+        }
+        outcomes.add(reply.outcome);
+        // The outage of a database that was killed: not an answer to be kept.
+        if (reply.outcome === 'unavailable') {
+          open.push(turn);
+          return;
+        }
+        answered.push({ ...turn, body: reply.body, at: performance.now() });
+      }
+    }
+  };
+  return {
+    answered,
+    open,
+    outcomes,
+    over: Promise.all(Array.from({ length: SUBSCRIBERS }, (_, i) => subscriber(i))),
+  };
+}
+
+async function until(condition: () => boolean, milliseconds: number, what: string): Promise<void> {
+  const end = performance.now() + milliseconds;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`waited ${milliseconds} ms for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** Everything that was answered is answered again with the same bytes; what was open can be asked again. */
+async function checkReplays(t: Test, url: string, { answered, open }: Load): Promise<void> {
+  const screens = new Map<string, string>();
+  const strange: unknown[] = [];
+  // Starts first, while a start is still the same start.
+  const starts = answered.filter((turn) => turn.text === '');
+  const steps = answered.filter((turn) => turn.text !== '');
+  for (const turns of [starts, steps]) {
+    for (let at = 0; at < turns.length; at += SUBSCRIBERS) {
+      await Promise.all(
+        turns.slice(at, at + SUBSCRIBERS).map(async ({ at, body, ...turn }) => {
+          const known = turn.text !== '' || performance.now() - at < SAME_START_MS;
+          const reply = await post(url, turn);
+          const good = reply.body === body && (reply.outcome === 'replay' || !known);
+          if (!good) strange.push({ turn, body, reply: { outcome: reply.outcome, body: reply.body } });
+          const same = screens.get(turn.text) ?? body;
+          if (same !== body) strange.push({ turn, body, elsewhere: same });
+          screens.set(turn.text, body);
+        }),
+      );
+    }
+  }
+  t.same(strange.slice(0, 3), [], `${answered.length} answered turns are replayed byte for byte`);
+
+  const lost: unknown[] = [];
+  for (const turn of open) {
+    const reply = await post(url, turn);
+    const good = reply.outcome === 'ok' || reply.outcome === 'replay';
+    const right = reply.body === (screens.get(turn.text) ?? reply.body);
+    if (!good || !right) lost.push({ turn, reply: { outcome: reply.outcome, body: reply.body } });
+  }
+  t.same(lost.slice(0, 3), [], `${open.length} turns without an answer can be asked again`);
+}
+
+/** One round: load, the plug, a new start, and the same questions. Returns the new process. */
+async function round(
+  t: Test,
+  name: string,
+  gateway: Gateway,
+  pull: () => Promise<void>,
+  start: () => Promise<Gateway>,
+): Promise<Gateway> {
+  const under = load(gateway.url, name);
+  await until(() => under.answered.length >= ANSWERED, 30_000, `${ANSWERED} answers`);
+  await pull();
+  await under.over;
+  t.ok(under.open.length > 0, 'the plug was pulled in the middle of turns');
+  t.notOk(under.outcomes.has('replay'), 'nothing was a replay before');
+  const began = performance.now();
+  const next = await start();
+  t.comment(
+    `${name}: ${under.answered.length} answered, up again in ${Math.round(performance.now() - began)} ms`,
+  );
+  await checkReplays(t, next.url, under);
+  return next;
+}
+
+t.test('on Postgres', async (t) => {
+  const server = await startPostgres({ own: true, fsync: true });
+  t.teardown(() => server.stop());
+  const { url } = await database(t, { server: server.url });
+  const start = () => startGateway(t, { DATABASE_URL: url });
+  let gateway = await start();
+
+  await t.test('the process is killed', async (t) => {
+    gateway = await round(t, 'process', gateway, () => gateway.kill(), start);
+  });
+
+  await t.test('Postgres is killed, and the process goes on', async (t) => {
+    const again = async () => {
+      await server.restart();
+      return gateway;
+    };
+    gateway = await round(
+      t,
+      'server',
+      gateway,
+      () => server.kill(),
+      async () => {
+        const same = await again();
+        // Within 5 s of its return the database is used again; test/outage.test.ts measures it.
+        for (let tries = 0; tries < 50; tries += 1) {
+          if ((await post(same.url, { sessionId: `awake-${tries}` })).outcome === 'ok') break;
+          await new Promise((resolve) => setTimeout(resolve, 100));
+        }
+        return same;
+      },
+    );
+    t.equal(gateway.child.exitCode, null, 'it is the same process');
+  });
+
+  await t.test('both are killed', async (t) => {
+    const pull = async () => {
+      await Promise.all([server.kill(), gateway.kill()]);
+    };
+    gateway = await round(t, 'both', gateway, pull, async () => {
+      await server.restart();
+      return start();
+    });
+  });
+});
+
+t.test('on the embedded database', async (t) => {
+  const directory = temporaryDirectory(t);
+  const start = () => startGateway(t, { DATA_DIR: directory });
+  let gateway = await start();
+  for (const name of ['first', 'second']) {
+    await t.test(`the process is killed: ${name} time`, async (t) => {
+      gateway = await round(t, name, gateway, () => gateway.kill(), start);
+    });
+  }
+});
