@@ -196,7 +196,8 @@ t.test("a stranger's open transaction", async (t) => {
       await stranger.query('drop table held');
       t.match(
         await timed(t, gateway, { sessionId, text: '1' }),
-        { outcome: end === 'commit' ? 'replay' : 'ok', body: expected.body },
+        // A copy that was told to try again may have gone through since.
+        { outcome: end === 'commit' ? 'replay' : /^(ok|replay)$/, body: expected.body },
         'and gets its screen when asked again',
       );
     });
