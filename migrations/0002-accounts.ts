@@ -54,15 +54,15 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   // What a turn made happen, by the turn that showed the screen being answered (RULINGS.md 9).
   await sql`
     create table effects (
-      session_key bytea not null,
-      day date not null,
-      dial int not null,
-      shown bytea not null,
+      shown bytea not null,                    -- identity of that turn
       ordinal smallint not null,
       kind text not null,
-      address bytea not null,                  -- the turn that did it
+      session_key bytea not null,              -- the turn that did it
+      day date not null,
+      dial int not null,
+      address bytea not null,
       at timestamptz not null default clock_timestamp(),
-      primary key (session_key, day, dial, shown, ordinal)
+      primary key (shown, ordinal)
     )`.execute(db);
 
   // What a phone is remembered by; never part of what makes a turn unique (RULINGS.md 20).

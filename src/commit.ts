@@ -2,7 +2,7 @@ import type { EffectKind } from './effects/effect.ts';
 import { Outcome } from './flow/dial.ts';
 import type { Answer, Deadline, Heard } from './flow/heard.ts';
 import type { Memory } from './flow/memory.ts';
-import type { Course } from './flow/step.ts';
+import type { Course } from './flow/state.ts';
 import type { Heeded, Place } from './hear.ts';
 import type { Located } from './locate.ts';
 import type { Digests } from './seal/digests.ts';
@@ -88,8 +88,9 @@ async function commitEffects(
           enqueue: (queue: string, data: { id: string }) => turn.enqueue(tx, queue, data),
         };
         for (const [ordinal, { kind, args }] of step.effects.entries()) {
-          const key = { sessionKey, day, dial, shown: answers, ordinal };
-          if (!(await claimEffect(tx, key, kind, address))) throw new DoneBefore(key);
+          const key = { shown: answers ?? address, ordinal };
+          if (!(await claimEffect(tx, key, kind, { sessionKey, day, dial, address })))
+            throw new DoneBefore(key);
           await effectOf(turn, kind).commit(args, committing);
         }
       }
@@ -110,11 +111,11 @@ function effectOf({ effects }: Committed, kind: string): EffectKind {
 
 /** A sibling of the turn that did it: a row of its own, with that turn's memory. */
 async function repeatDone(turn: Committed, rows: NewTurn[], key: EffectKey): Promise<Answer | 'contested'> {
-  const address = await whoDid(turn.db, key);
-  const doer = address && (await turn.turns.read(key.sessionKey, key, address));
+  const did = await whoDid(turn.db, key);
+  const doer = did && (await turn.turns.read(did.sessionKey, did, did.address));
   if (doer === undefined) return 'contested';
-  const { state, screen, shown } = doer.memory();
-  const copies = rows.map((row) => ({ ...row, memory: { ...row.memory, state, screen, shown } }));
+  const { state, screen } = doer.memory();
+  const copies = rows.map((row) => ({ ...row, memory: { ...row.memory, state, screen } }));
   if (!(await turn.turns.insertAll(copies))) return 'contested';
   return { outcome: 'ok', service: doer.service, screen };
 }
@@ -136,7 +137,8 @@ function rowsOf(
     const name = address.toString('latin1');
     // An empty input on the first screen has no address of its own: it is where the walk began.
     if (rows.has(name) || (parent !== undefined && address.equals(parent))) continue;
-    const memory: Memory = { state: step.state, screen: step.screen, serviceCode: heard.serviceCode, shown };
+    const memory: Memory = { state: step.state, screen: step.screen, serviceCode: heard.serviceCode };
+    if (shown !== undefined) memory.shown = shown;
     if (place.hop === 0 && rows.size === 0)
       memory.opening = { sessionId: heard.sessionId, msisdn: heard.msisdn };
     if (located.heardDigest !== undefined) memory.heard = located.heardDigest;

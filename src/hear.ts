@@ -1,16 +1,8 @@
 import { MOST_PIECES, nextPiece, piecesLeft } from './flow/address.ts';
 import type { Heard } from './flow/heard.ts';
 import type { Menu } from './flow/menu.ts';
-import {
-  type Facts,
-  hearing,
-  isWalkable,
-  type Needs,
-  type Step,
-  secretOf,
-  step,
-  type World,
-} from './flow/step.ts';
+import type { Facts, Needs, Step, World } from './flow/state.ts';
+import { hearing, isWalkable, secretOf, step } from './flow/step.ts';
 import type { Judge } from './judge.ts';
 import type { Located } from './locate.ts';
 import type { Digests } from './seal/digests.ts';
@@ -48,9 +40,10 @@ export type Heeded = {
   end: number;
   address: Buffer;
   step: Step;
-  /** The turn that first showed the screen that was answered, and the one that is shown now. */
-  answers: Buffer;
-  shown: Buffer;
+  /** The identity of the turn that first showed this screen, where that is another one. */
+  shown?: Buffer;
+  /** The same for the screen that was answered, where answering it makes something happen. */
+  answers?: Buffer;
 };
 
 /**
@@ -93,14 +86,17 @@ export async function hearAll(
           });
     const next = await withFacts(ears, place.service, (world) => step(menu, state, input, world));
     if (careful && !isWalkable(next.effects)) break;
-    const again = next.course === 'invalid' && next.state.node === state.node;
-    const shown = again ? last.shown : address;
-    heeded.push({ end: piece.end, address, step: next, answers: last.shown, shown });
+    const heard: Heeded = { end: piece.end, address, step: next };
+    if (next.same || next.effects.length > 0) {
+      const shown = last.shown ?? ears.digests.identity(rowKey(sessionKey, place, last.address));
+      if (next.same) heard.shown = shown;
+      else heard.answers = shown;
+    }
+    heeded.push(heard);
     at = piece.end;
     if (next.course !== 'moved' || at >= text.length) break;
   }
-  const heard = heeded.length - 1;
-  return heard + piecesLeft(text, at) > MOST_PIECES ? 'tooMany' : heeded;
+  return heeded.length - 1 + piecesLeft(text, at) > MOST_PIECES ? 'tooMany' : heeded;
 }
 
 /** Steps, and loads what the core asks for until it asks for nothing more. */

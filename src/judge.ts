@@ -1,6 +1,6 @@
 import { PIN_DIGITS } from './flow/answer.ts';
 import type { Ask } from './flow/menu.ts';
-import type { State, Verdict } from './flow/step.ts';
+import type { State, Verdict } from './flow/state.ts';
 import type { Digests } from './seal/digests.ts';
 import { hashPin, isWeakPin, matchesPin, NO_PIN, type PendingPins, type PinSlots } from './seal/pin.ts';
 import type { Accounts, Db, Known } from './store/accounts.ts';

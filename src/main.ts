@@ -5,14 +5,17 @@ import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { type Config, ConfigError, readConfig } from './config.ts';
+import { EFFECTS } from './effects/effect.ts';
 import { deliverSms, SMS_QUEUE } from './effects/sms.ts';
 import { openEngine, openKeeping } from './engine.ts';
+import type { Known } from './flow/plan.ts';
 import { makeLog } from './log.ts';
 import { MenuError, readMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
 import { smsSimulator } from './providers/simulator.ts';
 import { type Queue, startQueue } from './queue.ts';
 import { type KeyRing, parseKeyRing } from './seal/keys.ts';
+import { SHAPES } from './services/facts.ts';
 import { type Database, openEmbeddedDatabase, openPostgres } from './store/database.ts';
 import { DirectoryInUse } from './store/embedded.ts';
 import { WrongKeys } from './store/keyring.ts';
@@ -36,11 +39,16 @@ const EXIT_MS = 9_000;
 /** Turns are kept for this many days; then their partition is dropped. */
 const RETENTION_DAYS = 35;
 
+/** What the document of a service may name. */
+function knownOf(service: string): Known {
+  return { facts: SHAPES[service] ?? {}, effects: EFFECTS };
+}
+
 /** A start that cannot be: what is said of it is for a person, without a stack. */
 class StartRefused extends Error {}
 
 async function main(): Promise<void> {
-  const documents = readMenus(SERVICES);
+  const documents = readMenus(SERVICES, knownOf);
   const services = documents.map((menu) => menu.service);
   const config = readConfig(process.env, services);
   const log = makeLog(config.logLevel);

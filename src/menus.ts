@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
-import { lint } from './flow/lint.ts';
+import { type Finding, lint } from './flow/lint.ts';
 import { Menu } from './flow/menu.ts';
+import type { Known } from './flow/plan.ts';
 
 /** Documents that may not answer anybody, with every problem found: file, line where known, reason. */
 export class MenuError extends Error {
@@ -71,13 +72,13 @@ export class Menus {
  * Reads every `<folder>/<service>/menu.yaml`. Throws `MenuError` with all problems of all files: a bad
  * document stops the start instead of half a service answering.
  */
-export function readMenus(folder: string): Menu[] {
+export function readMenus(folder: string, knownOf: (service: string) => Known): Menu[] {
   const problems: string[] = [];
   const menus: Menu[] = [];
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     if (!entry.isDirectory()) continue;
     const file = join(entry.name, 'menu.yaml');
-    const read = parseMenu(readFileSync(join(folder, file), 'utf8'), file);
+    const read = parseMenu(readFileSync(join(folder, file), 'utf8'), file, knownOf(entry.name));
     if (read.menu === undefined) problems.push(...read.problems);
     else if (read.menu.service !== entry.name)
       problems.push(`${file}: service: is not the name of its folder`);
@@ -87,11 +88,11 @@ export function readMenus(folder: string): Menu[] {
   return menus;
 }
 
-/** One document from its text: the menu, or its problems as `file:line: place: reason`. */
-export function parseMenu(
-  text: string,
-  file: string,
-): { menu: Menu } | { menu?: undefined; problems: string[] } {
+/** A document that may answer, with what is to be said of it; or why it may not. */
+export type Parsed = { menu: Menu; warnings: string[] } | { menu?: undefined; problems: string[] };
+
+/** One document from its text. Problems are `file:line: place: reason`, and the text that leads there. */
+export function parseMenu(text: string, file: string, known: Known): Parsed {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const lineAt = (offset: number | undefined) =>
@@ -115,11 +116,16 @@ export function parseMenu(
       .map(({ path, message }) => `${file}${lineOf(path)}: ${path.join('.') || 'document'}: ${message}`);
     return { problems };
   }
-  const findings = lint(parsed.data);
-  if (findings.length === 0) return { menu: parsed.data };
-  return {
-    problems: findings.map(({ node, problem }) => `${file}${lineOf(['nodes', node])}: ${node}: ${problem}`),
-  };
+  const findings = lint(parsed.data, known);
+  const said = (level: Finding['level']) =>
+    findings
+      .filter((finding) => finding.level === level)
+      .map(({ node, problem, path }) => {
+        const reached = path === undefined || path === '' ? '' : ` (reached by ${path})`;
+        return `${file}${lineOf(['nodes', node])}: ${node}: ${problem}${reached}`;
+      });
+  const problems = said('error');
+  return problems.length > 0 ? { problems } : { menu: parsed.data, warnings: said('warning') };
 }
 
 type Issue = { code?: string; path: PropertyKey[]; message: string; errors?: Issue[][] };

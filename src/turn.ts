@@ -5,7 +5,8 @@ import type { Answer, Deadline, Heard, TakeTurn } from './flow/heard.ts';
 import type { Memory } from './flow/memory.ts';
 import type { Screen } from './flow/screen.ts';
 import { type Route, route, type ServiceCodes } from './flow/service-code.ts';
-import { begin, type Step } from './flow/step.ts';
+import type { Step } from './flow/state.ts';
+import { begin } from './flow/step.ts';
 import { type Ears, type Heeded, hearAll, type Place, withFacts } from './hear.ts';
 import { type Located, locate } from './locate.ts';
 import type { Menus } from './menus.ts';
@@ -116,7 +117,7 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
   const language = menu.languages.find((known) => known === chosen);
   const root = turn.digests.text(sessionKey, '');
   const first = await withFacts(turn, place.service, (world) => begin(menu, world, language));
-  const opening: Heeded = { end: 0, address: root, step: first, answers: root, shown: root };
+  const opening: Heeded = { end: 0, address: root, step: first };
   const heeded = located.text === '' ? [opening] : await hearAll(turn, located, place, opening);
   return heeded === 'tooMany' ? { outcome: 'invalid' } : commit(turn, located, heeded, place);
 }
@@ -139,7 +140,7 @@ async function goOn(turn: Turn, located: Located, parent: KnownTurn): Promise<An
     addressAt,
   };
   const step: Step = { state, screen, effects: [], course: 'moved' };
-  const before: Heeded = { end: from, address: parent.address, step, answers: shown, shown };
+  const before: Heeded = { end: from, address: parent.address, step, ...(shown !== undefined && { shown }) };
   const heeded = await hearAll(turn, located, place, before);
   return heeded === 'tooMany'
     ? { outcome: 'invalid' }

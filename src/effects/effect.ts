@@ -16,3 +16,14 @@ export type Committing = {
  * `GuardFailed` where what the turn was told is no longer so: the turn is run again on fresh facts.
  */
 export type EffectKind = { commit(args: Record<string, string>, committing: Committing): Promise<void> };
+
+/** The effects that documents may name, with their arguments. The name and shape of a published one never change. */
+export const EFFECTS: Record<string, readonly string[]> = {
+  createAccount: ['customerId', 'name', 'email', 'pin'],
+  changePin: ['pin'],
+  logIn: [],
+  makeLinkCode: ['code', 'phone'],
+  linkPhone: ['code'],
+  rememberLanguage: ['language'],
+  sms: ['text'],
+};

@@ -6,9 +6,12 @@ export const UNAMBIGUOUS = 'ABCDEFGHJKMNPQRSTUVWXYZ23456789';
 /** Letters of any script with their marks, and what stands inside names (CONTRACT.md section 2). */
 const NAME = /^[\p{L}\p{M}][\p{L}\p{M} '’.-]*$/u;
 
-/** What providers accept in practice: no quoting, no comments, a dot in the domain (RFC 5321 §4.1.2). */
+/**
+ * What providers accept in practice: no quoting, no comments, a dot in the domain (RFC 5321 §4.1.2), and
+ * none of the characters that cost two septets on a screen.
+ */
 const EMAIL =
-  /^[A-Za-z0-9!#$%&'+/=?^_{|}~-]+(\.[A-Za-z0-9!#$%&'+/=?^_{|}~-]+)*@([A-Za-z0-9](-*[A-Za-z0-9])*\.)+[A-Za-z]{2,}$/;
+  /^[A-Za-z0-9!#$%\&'+/=?_-]+(\.[A-Za-z0-9!#$%\&'+/=?_-]+)*@([A-Za-z0-9](-*[A-Za-z0-9])*\.)+[A-Za-z]{2,}$/;
 
 /**
  * A typed answer as it is kept, or undefined where it is none of its kind. Secrets are not read here:
@@ -20,6 +23,12 @@ export function readAnswer(answer: Answer, typed: string, msisdn: string): strin
   switch (answer.kind) {
     case 'text':
       return length >= answer.min && length <= answer.max ? text : undefined;
+    case 'integer':
+      return readWhole(text, answer.min, answer.max);
+    case 'amount':
+      return readAmount(text, answer.min, answer.max);
+    case 'pattern':
+      return length <= answer.max && new RegExp(`^(?:${answer.pattern})$`, 'u').test(text) ? text : undefined;
     case 'name':
       return length <= answer.max && NAME.test(text) ? text.replaceAll(/\s+/g, ' ') : undefined;
     case 'email':
@@ -39,7 +48,12 @@ export function longestAnswer(answer: Answer): number {
     case 'text':
     case 'name':
     case 'email':
+    case 'pattern':
       return answer.max;
+    case 'integer':
+      return Math.max(String(answer.min).length, String(answer.max).length);
+    case 'amount':
+      return String(answer.max).length + '.00'.length;
     case 'phone':
       return 16;
     case 'customerId':
@@ -51,6 +65,19 @@ export function longestAnswer(answer: Answer): number {
 
 /** CONTRACT.md section 2. */
 export const PIN_DIGITS = 5;
+
+function readWhole(text: string, min: number, max: number): string | undefined {
+  const value = /^-?\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+  return value >= min && value <= max ? String(value) : undefined;
+}
+
+/** `50`, `50.5` or `50,50` as minor units, without ever being a floating-point number. */
+function readAmount(text: string, min: number, max: number): string | undefined {
+  const [, units, cents = ''] = /^(\d{1,12})(?:[.,](\d{1,2}))?$/.exec(text) ?? [];
+  if (units === undefined) return undefined;
+  const minor = BigInt(units) * 100n + BigInt(cents.padEnd(2, '0'));
+  return minor >= BigInt(min) * 100n && minor <= BigInt(max) * 100n ? String(minor) : undefined;
+}
 
 /**
  * A number as it is dialled at home or abroad, in E.164. A national one (with its leading 0) is read with

@@ -1,5 +1,5 @@
 import type { Screen } from './screen.ts';
-import type { State } from './step.ts';
+import type { State } from './state.ts';
 
 /** What a turn's row seals: the session's memory, the reply, and what binds them to the request. */
 export type Memory = {
@@ -8,10 +8,10 @@ export type Memory = {
   /** The service code as dialled: another one on the same session is refused. */
   serviceCode: string;
   /**
-   * The address of the turn that first showed this screen: what is done from it is done once, however it
-   * is answered (RULINGS.md 9).
+   * The identity of the turn that first showed this screen, where it is not this one: what is done from it
+   * is done once, however it is answered (RULINGS.md 9).
    */
-  shown: Buffer;
+  shown?: Buffer;
   /** Latest-input gateways: the keyed digest of the input, by which a repeat is told. */
   heard?: string;
   /** Opening rows only: what an operator's debug answer shows. */
@@ -34,7 +34,10 @@ type Packed = [
   shown: string,
   words: string,
   options: string[],
-  shownAt: string,
+  page: number,
+  turns: number,
+  items: Record<string, Record<string, string>>,
+  shownAt: string | null,
   account: string | null,
   notice: string | null,
   heard: string | null,
@@ -56,7 +59,10 @@ export function pack(memory: Memory): Buffer {
     screen.node === state.node ? '' : screen.node,
     screen.words,
     screen.options.flatMap(({ key, label }) => [key, label]),
-    shown.toString('base64'),
+    state.page,
+    (state.turns.more ? 1 : 0) + (state.turns.previous ? 2 : 0),
+    state.items,
+    shown?.toString('base64') ?? null,
     state.account ?? null,
     screen.notice ?? null,
     heard ?? null,
@@ -72,15 +78,17 @@ export function unpack(bytes: Buffer): Memory {
   const packed = JSON.parse(bytes.toString()) as Packed;
   if (packed[0] !== LAYOUT) throw new Error(`unknown layout ${String(packed[0])} of a turn's memory`);
   const [, serviceCode, node, language, back, misses, vars, end, shownNode, words, flat, ...rest] = packed;
-  const [shownAt, account, notice, heard, opening] = rest;
+  const [page, turning, items, shownAt, account, notice, heard, opening] = rest;
   const options = [];
   for (let at = 0; at < flat.length; at += 2)
     options.push({ key: flat[at] ?? '', label: flat[at + 1] ?? '' });
   const screen: Screen = { end: end === 1, node: shownNode === '' ? node : shownNode, words, options };
   if (typeof notice === 'string') screen.notice = notice;
-  const state: State = { node, back, misses, vars, language };
+  const turns = { more: (turning & 1) > 0, previous: (turning & 2) > 0 };
+  const state: State = { node, back, misses, vars, language, page, turns, items };
   if (typeof account === 'string') state.account = account;
-  const memory: Memory = { state, screen, serviceCode, shown: Buffer.from(shownAt, 'base64') };
+  const memory: Memory = { state, screen, serviceCode };
+  if (typeof shownAt === 'string') memory.shown = Buffer.from(shownAt, 'base64');
   if (typeof heard === 'string') memory.heard = heard;
   if (opening) memory.opening = { sessionId: opening[0], msisdn: opening[1] };
   return memory;

@@ -64,6 +64,19 @@ const Answer = z.discriminatedUnion('kind', [
     min: z.int().min(0).default(1),
     max: z.int().min(1).max(160),
   }),
+  z.strictObject({ kind: z.literal('integer'), min: z.int().default(0), max: z.int() }),
+  /** An amount of money in units of the currency, kept in minor units; at most two decimals. */
+  z.strictObject({ kind: z.literal('amount'), min: z.int().min(0).default(1), max: z.int().min(1) }),
+  /** What a regular expression matches from its first to its last character. */
+  z.strictObject({
+    kind: z.literal('pattern'),
+    pattern: z.string().refine(isRegExp, 'is no regular expression'),
+    max: z.int().min(1).max(160),
+    /** An answer that matches, for the checks. */
+    sample: z.string().min(1),
+    /** The answer may contain `*`, so the screen hears the whole of what is left of a text. */
+    stars: z.boolean().default(false),
+  }),
   /** A person's name in any script: letters, spaces, `'`, `-`, `.`. */
   z.strictObject({ kind: z.literal('name'), max: z.int().min(1).max(80).default(40) }),
   z.strictObject({ kind: z.literal('email'), max: z.int().min(6).max(100).default(60) }),
@@ -91,10 +104,42 @@ const Ask = z.strictObject({
   options: z.array(Option).default([]),
 });
 
+/**
+ * CON: options from a fact, numbered from 1 on each page. What was shown under a key is what the key
+ * means, whatever the fact says by then (RULINGS.md 10).
+ */
+const List = z.strictObject({
+  list: Text,
+  facts,
+  /** The fact whose rows are listed; texts name their values as `{row.value}`. */
+  from: Name,
+  label: Text,
+  /** Rows on one page at the most; fewer where they do not fit. */
+  per: z.int().min(1).max(9).default(5),
+  /** Values of the chosen row that are kept in the session. */
+  set: z.record(Name, z.string()),
+  to: To,
+  /** Keys that turn the page here, instead of the service's. */
+  more: z.strictObject({ key: Key, label: Text }).optional(),
+  previous: z.strictObject({ key: Key, label: Text }).optional(),
+  /** The words where there is no row. */
+  empty: Text,
+  options: Options,
+});
+
 /** END: the last words. */
 const End = z.strictObject({ end: Text, facts });
 
-const Node = z.union([Choose, Say, Ask, End]);
+const Node = z.union([Choose, List, Say, Ask, End]);
+
+function isRegExp(pattern: string): boolean {
+  try {
+    new RegExp(pattern, 'u');
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** Names that are places of the engine rather than nodes of a document. */
 export const PLACES = ['back', 'home'] as const;
@@ -115,12 +160,26 @@ export const Menu = z.strictObject({
   invalid: Text.default('Invalid choice. Reply with one of:'),
   /** The END after three invalid answers in a row. */
   farewell: Text.default('Too many invalid choices. Please dial again.'),
+  /** The engine's own keys, for services whose carriers take some for themselves. */
+  keys: z
+    .strictObject({
+      back: Key.default('0'),
+      home: Key.default('00'),
+      more: Key.default('98'),
+      previous: Key.default('99'),
+    })
+    .prefault({}),
+  more: Text.default({ en: 'More', fr: 'Suite' }),
+  previous: Text.default({ en: 'Previous', fr: 'Avant' }),
+  /** Keys that carriers answer themselves: nothing of ours may be on them. */
+  carrierKeys: z.array(Key).default([]),
   nodes: z.record(Name, Node),
 });
 
 export type Menu = z.infer<typeof Menu>;
 export type Node = z.infer<typeof Node>;
 export type Ask = z.infer<typeof Ask>;
+export type List = z.infer<typeof List>;
 export type Answer = z.infer<typeof Answer>;
 export type Option = z.infer<typeof Option>;
 export type Way = z.infer<typeof Way>;
@@ -140,6 +199,7 @@ export function optionsOf(node: Node): Option[] {
 /** The words of a node, without its options. */
 export function wordsOf(node: Node): Text {
   if ('choose' in node) return node.choose;
+  if ('list' in node) return node.list;
   if ('say' in node) return node.say;
   if ('ask' in node) return node.ask;
   return node.end;
@@ -153,7 +213,7 @@ export function waysOf(to: To): Way[] {
 /** Every way out of a node, by its options and by its answer. */
 export function waysFrom(node: Node): Way[] {
   const byOption = optionsOf(node).flatMap((option) => waysOf(option.to));
-  return 'ask' in node ? [...byOption, ...waysOf(node.to)] : byOption;
+  return 'to' in node ? [...byOption, ...waysOf(node.to)] : byOption;
 }
 
 /** The answer is a secret: the shell hears it, not the core. */

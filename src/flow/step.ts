@@ -1,4 +1,5 @@
 import { readAnswer } from './answer.ts';
+import { factOf, fill, type Scope } from './format.ts';
 import {
   type Ask,
   inLanguage,
@@ -10,44 +11,10 @@ import {
   type To,
   type Way,
   waysOf,
-  wordsOf,
 } from './menu.ts';
 import type { Screen } from './screen.ts';
-import { spelt } from './text.ts';
-
-/** A session's memory between two turns: everything `step` needs, and nothing that cannot be sealed. */
-export type State = {
-  node: string;
-  /** Nodes that `0` leads back through, oldest first. */
-  back: string[];
-  /** Invalid answers in a row. */
-  misses: number;
-  vars: Record<string, string>;
-  language: string;
-  /** The account that is logged in. */
-  account?: string;
-};
-
-/** What a turn wants to happen, as data; the shell commits it in the turn's own transaction. */
-export type Effect = { kind: string; args: Record<string, string> };
-
-/** How a turn went, for the operator's counts. */
-export type Course = 'moved' | 'ended' | 'invalid' | 'gaveUp';
-
-export type Step = { state: State; screen: Screen; effects: Effect[]; course: Course };
-
-/** The shell is to load these facts, as this account sees them, and step again: the core has no way to. */
-export type Needs = { needs: string[]; account?: string };
-
-/**
- * What the shell heard where the core must not: the verdict on a secret, what is kept of it (sealed), and
- * whose account it opened.
- */
-export type Verdict = { verdict: string; keep?: string; account?: string };
-
-/** What is known beside the session's memory: facts by their name, and who is calling. */
-export type World = { facts: Facts; msisdn: string };
-export type Facts = Readonly<Record<string, Readonly<Record<string, string>>>>;
+import { factsIn, need, nodeAt, scopeOf, show, turners } from './show.ts';
+import type { Effect, Needs, State, Step, Verdict, World } from './state.ts';
 
 /** After this many invalid answers in a row the session ends politely (CONTRACT.md section 2). */
 const MOST_MISSES = 3;
@@ -55,16 +22,12 @@ const MOST_MISSES = 3;
 /** How far `0` leads back; older places are forgotten so that a session's memory stays bounded. */
 const BACK_DEPTH = 8;
 
-/** The engine's own keys on screens that are chosen from; a document that prints the key overrides it. */
-const BACK_KEY = '0';
-const HOME_KEY = '00';
-
 /** Effects that change nothing but how the caller is spoken to: a walk may pass them (RULINGS.md 3). */
 const WALKABLE = new Set(['rememberLanguage']);
 
 /** The first screen of a service. */
 export function begin(menu: Menu, world: World, language = menu.languages[0] ?? 'en'): Step | Needs {
-  return show(menu, { node: menu.root, back: [], misses: 0, vars: {}, language }, world);
+  return show(menu, fresh(menu, language), world);
 }
 
 /**
@@ -74,23 +37,34 @@ export function begin(menu: Menu, world: World, language = menu.languages[0] ?? 
 export function step(menu: Menu, state: State, input: string | Verdict, world: World): Step | Needs {
   const node = nodeAt(menu, state.node);
   if (typeof input !== 'string') return judged(menu, state, node, input, world);
-  const typed = input.trim();
-  const option = optionsOf(node).find(({ key }) => key.toLowerCase() === typed.toLowerCase());
-  if (option !== undefined) {
-    const set = Object.entries(option.set ?? {});
-    const filled = set.map(([name, value]) => [name, fill(value, scopeOf(state, world))]);
-    return follow(
-      menu,
-      { ...state, vars: { ...state.vars, ...Object.fromEntries(filled) } },
-      option.to,
-      world,
-    );
+  const key = input.trim().toLowerCase();
+  const option = optionsOf(node).find((printed) => printed.key.toLowerCase() === key);
+  if (option !== undefined) return choose(menu, state, option.set ?? {}, option.to, world);
+  if ('list' in node && state.items[key] !== undefined) {
+    return follow(menu, { ...state, vars: { ...state.vars, ...state.items[key] } }, node.to, world);
   }
+  const turned = turn(menu, state, node, key, world);
+  if (turned !== undefined) return turned;
+  // On a question only keys that stand on the screen are keys: anything else may be the answer.
   if ('ask' in node) return answered(menu, state, node, input, world);
-  if (typed === BACK_KEY && (state.back.length > 0 || state.node !== menu.root))
-    return go(menu, state, 'back', world);
-  if (typed === HOME_KEY && state.node !== menu.root) return go(menu, state, 'home', world);
+  if (key === menu.keys.back && state.node !== menu.root) return go(menu, state, 'back', world);
+  if (key === menu.keys.home && state.node !== menu.root) return go(menu, state, 'home', world);
   return miss(menu, state, menu.invalid, world);
+}
+
+function choose(menu: Menu, state: State, set: Record<string, string>, to: To, world: World): Step | Needs {
+  const scope = scopeOf(state, world);
+  const kept = Object.entries(set).map(([name, value]) => [name, fill(value, scope)]);
+  return follow(menu, { ...state, vars: { ...state.vars, ...Object.fromEntries(kept) } }, to, world);
+}
+
+/** Another page of the same screen, where the key turns to one. */
+function turn(menu: Menu, state: State, node: Node, key: string, world: World): Step | Needs | undefined {
+  const { more, previous } = turners(menu, node, state.language);
+  const by = state.turns.more && key === more.key ? 1 : state.turns.previous && key === previous.key ? -1 : 0;
+  if (by === 0) return undefined;
+  const turned = show(menu, { ...state, page: state.page + by, misses: 0 }, world);
+  return 'needs' in turned ? turned : { ...turned, same: true };
 }
 
 /** How the screen of a state listens: what addressing has to know before it cuts a text into inputs. */
@@ -105,7 +79,8 @@ export type Hearing = {
 export function hearing(menu: Menu, state: State): Hearing {
   const node = nodeAt(menu, state.node);
   return {
-    whole: 'ask' in node && node.answer.kind === 'text',
+    whole:
+      'ask' in node && (node.answer.kind === 'text' || (node.answer.kind === 'pattern' && node.answer.stars)),
     star: optionsOf(node).some((option) => option.key === '*'),
   };
 }
@@ -192,90 +167,32 @@ function go(menu: Menu, state: State, target: string, world: World): Step | Need
   if (target === 'back') {
     const node = state.back.at(-1) ?? menu.root;
     if (node === menu.root) return home(menu, state, world);
-    return show(menu, { ...state, node, back: state.back.slice(0, -1), misses: 0 }, world);
+    return show(menu, { ...state, node, back: state.back.slice(0, -1), misses: 0, page: 0 }, world);
   }
   const back = [...state.back, state.node].slice(-BACK_DEPTH);
-  return show(menu, { ...state, node: target, back, misses: 0 }, world);
+  return show(menu, { ...state, node: target, back, misses: 0, page: 0 }, world);
 }
 
 /** The first screen again: whoever leaves for it is logged out, and what was typed is forgotten. */
 function home(menu: Menu, state: State, world: World): Step | Needs {
-  return show(menu, { node: menu.root, back: [], misses: 0, vars: {}, language: state.language }, world);
+  return show(menu, fresh(menu, state.language), world);
+}
+
+function fresh(menu: Menu, language: string): State {
+  const turns = { more: false, previous: false };
+  return { node: menu.root, back: [], misses: 0, vars: {}, language, page: 0, turns, items: {} };
 }
 
 function miss(menu: Menu, state: State, notice: Text, world: World, node = state.node): Step | Needs {
   const misses = state.misses + 1;
   if (misses < MOST_MISSES) {
-    const again = show(menu, { ...state, node, misses }, world);
+    const page = node === state.node ? state.page : 0;
+    const again = show(menu, { ...state, node, misses, page }, world);
     if ('needs' in again) return again;
-    return {
-      ...again,
-      screen: { ...again.screen, notice: inLanguage(notice, state.language) },
-      course: 'invalid',
-    };
+    const screen = { ...again.screen, notice: inLanguage(notice, state.language) };
+    return { ...again, screen, course: 'invalid', same: node === state.node };
   }
   const words = inLanguage(menu.farewell, state.language);
   const screen: Screen = { end: true, node: state.node, words, options: [] };
   return { state: { ...state, misses }, screen, effects: [], course: 'gaveUp' };
-}
-
-function show(menu: Menu, state: State, world: World): Step | Needs {
-  const node = nodeAt(menu, state.node);
-  const texts = [wordsOf(node), ...optionsOf(node).map(({ label }) => label)];
-  const wanted = [...(node.facts ?? []), ...texts.flatMap((text) => factsIn(text, state.language))];
-  const missing = wanted.filter((fact) => world.facts[fact] === undefined);
-  if (missing.length > 0) return need(missing, state);
-  const scope = scopeOf(state, world);
-  const end = 'end' in node;
-  const options = optionsOf(node).map(({ key, label }) => ({
-    key,
-    label: fill(inLanguage(label, state.language), scope, spelt),
-  }));
-  const words = fillLines(inLanguage(wordsOf(node), state.language), scope);
-  const screen: Screen = { end, node: state.node, words, options };
-  return { state, screen, effects: [], course: end ? 'ended' : 'moved' };
-}
-
-/** Everything that a text may name: the session's values, and facts as `fact.value`. */
-type Scope = Readonly<Record<string, string>>;
-
-function scopeOf(state: State, world: World): Scope {
-  const scope: Record<string, string> = { ...state.vars, phone: world.msisdn, language: state.language };
-  for (const [fact, values] of Object.entries(world.facts)) {
-    for (const [name, value] of Object.entries(values)) scope[`${fact}.${name}`] = value;
-  }
-  return scope;
-}
-
-const PLACEHOLDER = /\{([A-Za-z]\w*(?:\.[A-Za-z]\w*)?)\}/g;
-
-function fill(text: string, scope: Scope, spell = (value: string) => value): string {
-  return text.replaceAll(PLACEHOLDER, (_, name: string) => spell(scope[name] ?? ''));
-}
-
-/** The same for the words of a screen: a line of values that are all empty is left out. */
-function fillLines(text: string, scope: Scope): string {
-  const lines = text.split('\n').map((line) => [line, fill(line, scope, spelt)] as const);
-  return lines.flatMap(([line, filled]) => (filled.trim() === '' && line !== '' ? [] : [filled])).join('\n');
-}
-
-/** The facts whose values a text names. */
-function factsIn(text: Text, language: string): string[] {
-  return [...inLanguage(text, language).matchAll(PLACEHOLDER)].flatMap(([, name = '']) => factOf(name));
-}
-
-function need(missing: string[], { account }: State): Needs {
-  const needs = [...new Set(missing)];
-  return account === undefined ? { needs } : { needs, account };
-}
-
-function factOf(name: string): string[] {
-  const dot = name.indexOf('.');
-  return dot === -1 ? [] : [name.slice(0, dot)];
-}
-
-function nodeAt(menu: Menu, name: string): Node {
-  const node = menu.nodes[name];
-  if (node === undefined) throw new Error(`service ${menu.service} has no node ${name}`);
-  return node;
 }

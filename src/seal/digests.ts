@@ -55,6 +55,11 @@ export class Digests {
     return digest(this.#text, parent, ZERO, Buffer.from(`${kind}\0${name}`));
   }
 
+  /** What names a turn among all turns, in 16 bytes of what its row is keyed by. */
+  identity(rowKey: Buffer): Buffer {
+    return digest(this.#text, Buffer.from('identity\0'), rowKey);
+  }
+
   /** What stands in logs instead of a phone number: `m_` and 48 bits in hex. */
   pseudonym(msisdn: string): string {
     return `m_${createHmac('sha256', this.#pseudonym).update(msisdn).digest('hex').slice(0, 12)}`;

@@ -1,7 +1,13 @@
+import type { Shape } from '../flow/plan.ts';
+import type { FactValue } from '../flow/state.ts';
 import type { Db } from '../store/accounts.ts';
+import { IXO_FACTS } from './ixo/shapes.ts';
 
 /** Who is asking for a fact. */
 export type Asking = { db: Db; msisdn: string; phone: Buffer; account?: string };
 
-/** A fact: values from the database, or fresh ones, under names that texts and ways can use. */
-export type Fact = (asking: Asking) => Promise<Record<string, string>>;
+/** A fact: values from the database, or fresh ones, under names that texts and ways can use; or rows. */
+export type Fact = (asking: Asking) => Promise<FactValue>;
+
+/** What the facts of each service promise, for the checks of its document. */
+export const SHAPES: Record<string, Record<string, Shape>> = { ixo: IXO_FACTS };

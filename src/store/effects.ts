@@ -1,33 +1,38 @@
 import type { Db } from './accounts.ts';
 import { bytes } from './sql.ts';
 
-/** What an effect is one of: the turn that showed the screen being answered, and its place in the answer. */
-export type EffectKey = { sessionKey: Buffer; day: string; dial: number; shown: Buffer; ordinal: number };
+/** What an effect is one of: the turn that first showed the screen being answered, and its place in the answer. */
+export type EffectKey = { shown: Buffer; ordinal: number };
+
+/** A turn by its row's key. */
+export type Doer = { sessionKey: Buffer; day: string; dial: number; address: Buffer };
 
 /** Claims an effect for a turn; false where another turn has done it (RULINGS.md 9). */
-export async function claimEffect(tx: Db, key: EffectKey, kind: string, address: Buffer): Promise<boolean> {
-  const { sessionKey, day, dial, shown, ordinal } = key;
+export async function claimEffect(
+  tx: Db,
+  { shown, ordinal }: EffectKey,
+  kind: string,
+  by: Doer,
+): Promise<boolean> {
+  const { sessionKey: session_key, day, dial, address } = by;
   const claimed = await tx
     .insertInto('effects')
-    .values({ session_key: sessionKey, day, dial, shown, ordinal, kind, address })
+    .values({ shown, ordinal, kind, session_key, day, dial, address })
     .onConflict((conflict) => conflict.doNothing())
     .returning('ordinal')
     .executeTakeFirst();
   return claimed !== undefined;
 }
 
-/** The address of the turn that did what answering a screen does. */
-export async function whoDid(
-  db: Db,
-  { sessionKey, day, dial, shown }: EffectKey,
-): Promise<Buffer | undefined> {
+/** The turn that did what answering a screen does. */
+export async function whoDid(db: Db, { shown, ordinal }: EffectKey): Promise<Doer | undefined> {
   const row = await db
     .selectFrom('effects')
-    .select('address')
-    .where('session_key', '=', sessionKey)
-    .where('day', '=', day)
-    .where('dial', '=', dial)
+    .select((select) => ['session_key', select.cast<string>('day', 'text').as('day'), 'dial', 'address'])
     .where('shown', '=', shown)
+    .where('ordinal', '=', ordinal)
     .executeTakeFirst();
-  return row && bytes(row.address);
+  return (
+    row && { sessionKey: bytes(row.session_key), day: row.day, dial: row.dial, address: bytes(row.address) }
+  );
 }

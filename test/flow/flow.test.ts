@@ -1,11 +1,14 @@
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { test } from 'tap';
+import { EFFECTS } from '../../src/effects/effect.ts';
 import { MOST_PIECES, nextPiece, prefixes } from '../../src/flow/address.ts';
 import { pack, unpack } from '../../src/flow/memory.ts';
 import { screenText } from '../../src/flow/screen.ts';
 import { route } from '../../src/flow/service-code.ts';
 import { fits, measure } from '../../src/flow/text.ts';
 import { parseMenu, readMenus } from '../../src/menus.ts';
+import { SHAPES } from '../../src/services/facts.ts';
 import { begun as begin, menuOf, stepped as step } from '../support/engine.ts';
 
 const stars = fc.string({ unit: fc.constantFrom('1', '2', '*'), maxLength: 30 });
@@ -139,6 +142,12 @@ test('memory survives being packed', async () => {
     vars: fc.dictionary(word, word, { maxKeys: 3, noNullPrototype: true }),
     language: word,
     account: word,
+    page: fc.nat({ max: 5 }),
+    turns: fc.record({ more: fc.boolean(), previous: fc.boolean() }, { noNullPrototype: true }),
+    items: fc.dictionary(word, fc.dictionary(word, word, { maxKeys: 2, noNullPrototype: true }), {
+      maxKeys: 2,
+      noNullPrototype: true,
+    }),
   });
   const screen = fc.record(
     {
@@ -180,10 +189,13 @@ function sorted(value: unknown): unknown {
 
 test('documents: the services are sound, and a bad one is refused with file, line and reason', async (t) => {
   t.ok(
-    readMenus(new URL('../../src/services', import.meta.url).pathname).some((menu) => menu.service === 'ixo'),
+    readMenus(join(import.meta.dirname, '..', '..', 'src', 'services'), (service) => ({
+      facts: SHAPES[service] ?? {},
+      effects: EFFECTS,
+    })).some((menu) => menu.service === 'ixo'),
   );
   const problemsOf = (yaml: string) => {
-    const parsed = parseMenu(yaml, 'bad.yaml');
+    const parsed = parseMenu(yaml, 'bad.yaml', { facts: {}, effects: {} });
     return parsed.menu === undefined ? parsed.problems.join('\n') : '';
   };
   const good = 'service: s\nroot: a\nnodes:\n  a:\n    end: Bye\n';

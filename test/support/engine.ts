@@ -2,7 +2,9 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { type Engine, type EngineSettings, openEngine } from '../../src/engine.ts';
 import type { Menu } from '../../src/flow/menu.ts';
-import { begin, type Needs, type State, type Step, step } from '../../src/flow/step.ts';
+import type { Known } from '../../src/flow/plan.ts';
+import type { Needs, State, Step } from '../../src/flow/state.ts';
+import { begin, step } from '../../src/flow/step.ts';
 import { parseMenu } from '../../src/menus.ts';
 import { parseKeyRing } from '../../src/seal/keys.ts';
 import { type Database, openPostgres } from '../../src/store/database.ts';
@@ -31,8 +33,8 @@ function settled(result: Step | Needs): Step {
 }
 
 /** A document written in a test; a mistake in it is thrown. */
-export function menuOf(yaml: string): Menu {
-  const parsed = parseMenu(yaml, 'test');
+export function menuOf(yaml: string, known: Known = { facts: {}, effects: {} }): Menu {
+  const parsed = parseMenu(yaml, 'test', known);
   if (parsed.menu === undefined) throw new Error(parsed.problems.join('\n'));
   return parsed.menu;
 }

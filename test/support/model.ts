@@ -1,5 +1,5 @@
 import type { Menu } from '../../src/flow/menu.ts';
-import type { State, Step } from '../../src/flow/step.ts';
+import type { State, Step } from '../../src/flow/state.ts';
 import { written } from '../../src/gateways/ussd.ts';
 import { begun as begin, stepped as step } from './engine.ts';
 

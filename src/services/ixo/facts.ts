@@ -2,13 +2,14 @@ import { UNAMBIGUOUS } from '../../flow/answer.ts';
 import { ACCOUNTS_PER_PHONE, type Accounts } from '../../store/accounts.ts';
 import type { Messages } from '../../store/messages.ts';
 import type { Fact } from '../facts.ts';
+import type { IXO_FACTS } from './shapes.ts';
 
 /** What the IXO service asks of the database. The name and shape of a published fact never change. */
 export function ixoFacts(
   accounts: Accounts,
   messages: Messages,
   randomCode: (alphabet: string, length: number) => string,
-): Record<string, Fact> {
+): Record<keyof typeof IXO_FACTS, Fact> {
   const yesNo = (value: boolean) => (value ? 'yes' : 'no');
   return {
     /** `customerId`: a fresh one, to be tried; `room`: whether this phone may open another account. */

@@ -1,0 +1,107 @@
+import type { ScreenOption } from './screen.ts';
+import { fits } from './text.ts';
+
+/** What there is to show, before it is known whether it fits. */
+export type Sheet = {
+  words: string;
+  /** Labels of what is listed: they are numbered from 1 on each page. */
+  items: string[];
+  /** Options that may stand on different pages. */
+  options: ScreenOption[];
+  /** Options that stand on every page. */
+  fixed: ScreenOption[];
+};
+
+/** `items` says which of the sheet's items stand on the page, under the keys 1, 2, 3… */
+export type Page = { words: string; options: ScreenOption[]; items: { from: number; to: number } };
+
+/** How pages are made: what turns them, how much fits, and what may come to stand above any of them. */
+export type Paging = {
+  more: ScreenOption;
+  previous: ScreenOption;
+  /** Septets. */
+  budget: number;
+  /** The longest notice: room is kept for it, so that an invalid answer does not move the pages. */
+  notice: string;
+  /** Items on one page at the most. */
+  most: number;
+};
+
+type Draft = { words: string[]; items: string[]; options: ScreenOption[] };
+
+/**
+ * A sheet as pages that fit, in order, nothing left out: one where it fits whole, else as many lines as
+ * there is room for with the fixed options and those that turn the page. Lines are kept whole where they
+ * fit a page of their own, an option always with its key; a longer line is broken at a space.
+ */
+export function pagesOf(sheet: Sheet, paging: Paging): Page[] {
+  const { items, options, fixed } = sheet;
+  const whole: Draft = { words: linesOf(sheet.words), items, options };
+  if (items.length <= paging.most && hasRoom(whole, fixed, paging)) return finished([whole], fixed, paging);
+
+  // Which page is the last is known at the end only, so room is kept on each for both ways of turning.
+  const around = [paging.more, paging.previous, ...fixed];
+  const holds = (draft: Draft) => draft.items.length <= paging.most && hasRoom(draft, around, paging);
+  const pages: Draft[] = [];
+  let page = EMPTY;
+  const put = (add: (to: Draft) => Draft) => {
+    if (page !== EMPTY && !holds(add(page))) {
+      pages.push(page);
+      page = EMPTY;
+    }
+    page = add(page);
+  };
+  for (const line of whole.words.flatMap((words) =>
+    broken(words, (part) => holds({ ...EMPTY, words: [part] })),
+  )) {
+    put((to) => ({ ...to, words: [...to.words, line] }));
+  }
+  for (const item of items) put((to) => ({ ...to, items: [...to.items, item] }));
+  for (const option of options) put((to) => ({ ...to, options: [...to.options, option] }));
+  return finished([...pages, page], fixed, paging);
+}
+
+const EMPTY: Draft = { words: [], items: [], options: [] };
+
+function finished(drafts: Draft[], fixed: ScreenOption[], { more, previous }: Paging): Page[] {
+  let from = 0;
+  return drafts.map((draft, index) => {
+    const items = { from, to: from + draft.items.length };
+    from = items.to;
+    const turning = [...(index < drafts.length - 1 ? [more] : []), ...(index > 0 ? [previous] : [])];
+    const options = [...numbered(draft.items), ...draft.options, ...turning, ...fixed];
+    return { words: draft.words.join('\n'), options, items };
+  });
+}
+
+function numbered(items: string[]): ScreenOption[] {
+  return items.map((label, index) => ({ key: String(index + 1), label }));
+}
+
+function hasRoom(
+  { words, items, options }: Draft,
+  around: ScreenOption[],
+  { budget, notice }: Paging,
+): boolean {
+  const lines = [...numbered(items), ...options, ...around].map(({ key, label }) => `${key}. ${label}`);
+  return fits([...linesOf(notice), ...words, ...lines].join('\n'), budget);
+}
+
+function linesOf(text: string): string[] {
+  return text === '' ? [] : text.split('\n');
+}
+
+/** A line in parts that each fit a page, broken at spaces, or within a word that fits no page. */
+function broken(line: string, fitsPage: (part: string) => boolean): string[] {
+  const parts: string[] = [];
+  let rest = [...line];
+  while (rest.length > 0 && !fitsPage(rest.join(''))) {
+    let end = rest.length - 1;
+    while (end > 1 && !fitsPage(rest.slice(0, end).join(''))) end -= 1;
+    const space = rest.lastIndexOf(' ', end);
+    const cut = space > 0 ? space : end;
+    parts.push(rest.slice(0, cut).join(''));
+    rest = rest.slice(rest[cut] === ' ' ? cut + 1 : cut);
+  }
+  return rest.length === 0 && parts.length > 0 ? parts : [...parts, rest.join('')];
+}

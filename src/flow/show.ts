@@ -1,0 +1,156 @@
+import { factOf, fill, fillLines, fillShown, placeholdersIn, type Scope } from './format.ts';
+import {
+  inLanguage,
+  type List,
+  type Menu,
+  type Node,
+  type Option,
+  optionsOf,
+  type Text,
+  waysFrom,
+  wordsOf,
+} from './menu.ts';
+import { pagesOf } from './page.ts';
+import type { Screen, ScreenOption } from './screen.ts';
+import type { FactValue, Needs, State, Step, World } from './state.ts';
+
+/**
+ * The screen of a state, in pages where it does not fit whole. Every page but the last of an END is a CON:
+ * nothing is ever cut.
+ */
+export function show(menu: Menu, state: State, world: World): Step | Needs {
+  const node = nodeAt(menu, state.node);
+  const missing = factsOf(node, state.language).filter((fact) => world.facts[fact] === undefined);
+  if (missing.length > 0) return need(missing, state);
+
+  const rows = 'list' in node ? rowsOf(world, node) : [];
+  const scope = scopeOf(state, world);
+  const scopes = rows.map((row) => inRow(scope, row));
+  const pages = pagesOf(sheetOf(menu, node, scope, scopes), {
+    ...turners(menu, node, state.language),
+    budget: menu.budget,
+    notice: 'end' in node ? '' : longestNotice(menu, state.node, state.language),
+    most: 'list' in node ? node.per : 0,
+  });
+  const page = Math.min(state.page, pages.length - 1);
+  const { words, options, items } = pages[page] as (typeof pages)[number];
+  const last = page === pages.length - 1;
+  const end = 'end' in node && last;
+  const screen: Screen = { end, node: state.node, words, options };
+  const turns = { more: !last, previous: page > 0 };
+  const kept = 'list' in node ? keptBy(node, scopes.slice(items.from, items.to)) : {};
+  return {
+    state: { ...state, page, turns, items: kept },
+    screen,
+    effects: [],
+    course: end ? 'ended' : 'moved',
+  };
+}
+
+function sheetOf(menu: Menu, node: Node, scope: Scope, rows: Scope[]) {
+  const { language = '' } = scope;
+  const option = ({ key, label }: Option) => ({ key, label: fillShown(inLanguage(label, language), scope) });
+  const stays = (printed: Option) => 'list' in node || staysOn(menu, printed);
+  const words = 'list' in node && rows.length === 0 ? node.empty : wordsOf(node);
+  return {
+    words: fillLines(inLanguage(words, language), scope),
+    items: 'list' in node ? rows.map((row) => fillShown(inLanguage(node.label, language), row)) : [],
+    options: optionsOf(node)
+      .filter((printed) => !stays(printed))
+      .map(option),
+    fixed: optionsOf(node).filter(stays).map(option),
+  };
+}
+
+/** The facts that a node's screen needs. */
+function factsOf(node: Node, language: string): string[] {
+  const texts = [wordsOf(node), ...optionsOf(node).map(({ label }) => label)];
+  const listed =
+    'list' in node ? [node.from, ...factsIn(node.label, language), ...factsIn(node.empty, language)] : [];
+  return [...(node.facts ?? []), ...listed, ...texts.flatMap((text) => factsIn(text, language))];
+}
+
+function keptBy(node: List, rows: Scope[]): Record<string, Record<string, string>> {
+  const kept = rows.map((row, index) => {
+    const values = Object.entries(node.set).map(([name, value]) => [name, fill(value, row)]);
+    return [String(index + 1), Object.fromEntries(values) as Record<string, string>];
+  });
+  return Object.fromEntries(kept) as Record<string, Record<string, string>>;
+}
+
+function rowsOf(world: World, { from }: List): readonly Readonly<Record<string, string>>[] {
+  const value = world.facts[from];
+  if (!isRows(value)) throw new Error(`the fact ${from} has no rows`);
+  return value;
+}
+
+function isRows(value: FactValue | undefined): value is readonly Readonly<Record<string, string>>[] {
+  return Array.isArray(value);
+}
+
+function inRow(scope: Scope, row: Readonly<Record<string, string>>): Scope {
+  return {
+    ...scope,
+    ...Object.fromEntries(Object.entries(row).map(([name, value]) => [`row.${name}`, value])),
+  };
+}
+
+/** Ways back, home and out stand on every page. */
+function staysOn(menu: Menu, { key, to }: Option): boolean {
+  return key === '*' || key === menu.keys.back || key === menu.keys.home || to === 'back' || to === 'home';
+}
+
+/** What turns the pages of a node. */
+export function turners(
+  menu: Menu,
+  node: Node,
+  language: string,
+): { more: ScreenOption; previous: ScreenOption } {
+  const own = 'list' in node ? node : undefined;
+  const more = own?.more ?? { key: menu.keys.more, label: menu.more };
+  const previous = own?.previous ?? { key: menu.keys.previous, label: menu.previous };
+  return {
+    more: { key: more.key, label: inLanguage(more.label, language) },
+    previous: { key: previous.key, label: inLanguage(previous.label, language) },
+  };
+}
+
+/** The longest line that can come to stand above a node's screen. */
+export function longestNotice(menu: Menu, name: string, language: string): string {
+  const node = nodeAt(menu, name);
+  const leading = Object.values(menu.nodes).flatMap(waysFrom);
+  const texts = [
+    'ask' in node && node.invalid !== undefined ? node.invalid : menu.invalid,
+    ...leading.flatMap((way) => (way.to === name && way.invalid !== undefined ? [way.invalid] : [])),
+  ];
+  const lines = texts.map((text) => inLanguage(text, language));
+  return lines.reduce((longest, line) => (line.length > longest.length ? line : longest), '');
+}
+
+/** Everything that a text may name now. */
+export function scopeOf(state: State, world: World): Scope {
+  const scope: Record<string, string> = { ...state.vars, phone: world.msisdn, language: state.language };
+  for (const [fact, values] of Object.entries(world.facts)) {
+    if (isRows(values)) continue;
+    for (const [name, value] of Object.entries(values)) scope[`${fact}.${name}`] = value;
+  }
+  return scope;
+}
+
+/** The facts whose values a text names. */
+export function factsIn(text: Text, language: string): string[] {
+  return placeholdersIn(inLanguage(text, language)).flatMap(({ name }) => factOf(name));
+}
+
+/** What the shell is to load first. */
+export function need(missing: string[], { account }: State): Needs {
+  const needs = [...new Set(missing)];
+  return account === undefined ? { needs } : { needs, account };
+}
+
+/** A node by its name. */
+export function nodeAt(menu: Menu, name: string): Node {
+  const node = menu.nodes[name];
+  if (node === undefined) throw new Error(`service ${menu.service} has no node ${name}`);
+  return node;
+}
