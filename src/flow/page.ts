@@ -6,10 +6,8 @@ export type Sheet = {
   words: string;
   /** Labels of what is listed: they are numbered from 1 on each page. */
   items: string[];
-  /** Options that may stand on different pages. */
-  options: ScreenOption[];
-  /** Options that stand on every page. */
-  fixed: ScreenOption[];
+  /** Options in the order of the document; those that stay stand on every page. */
+  options: (ScreenOption & { stays: boolean })[];
 };
 
 /** `items` says which of the sheet's items stand on the page, under the keys 1, 2, 3… */
@@ -35,11 +33,13 @@ type Draft = { words: string[]; items: string[]; options: ScreenOption[] };
  * fit a page of their own, an option always with its key; a longer line is broken at a space.
  */
 export function pagesOf(sheet: Sheet, paging: Paging): Page[] {
-  const { items, options, fixed } = sheet;
-  const whole: Draft = { words: linesOf(sheet.words), items, options };
-  if (items.length <= paging.most && hasRoom(whole, fixed, paging)) return finished([whole], fixed, paging);
+  const { items } = sheet;
+  const plain = (stays: boolean) => sheet.options.filter((option) => option.stays === stays).map(keyAndLabel);
+  const whole: Draft = { words: linesOf(sheet.words), items, options: sheet.options.map(keyAndLabel) };
+  if (items.length <= paging.most && hasRoom(whole, [], paging)) return finished([whole], [], paging);
 
   // Which page is the last is known at the end only, so room is kept on each for both ways of turning.
+  const fixed = plain(true);
   const around = [paging.more, paging.previous, ...fixed];
   const holds = (draft: Draft) => draft.items.length <= paging.most && hasRoom(draft, around, paging);
   const pages: Draft[] = [];
@@ -57,7 +57,7 @@ export function pagesOf(sheet: Sheet, paging: Paging): Page[] {
     put((to) => ({ ...to, words: [...to.words, line] }));
   }
   for (const item of items) put((to) => ({ ...to, items: [...to.items, item] }));
-  for (const option of options) put((to) => ({ ...to, options: [...to.options, option] }));
+  for (const option of plain(false)) put((to) => ({ ...to, options: [...to.options, option] }));
   return finished([...pages, page], fixed, paging);
 }
 
@@ -72,6 +72,10 @@ function finished(drafts: Draft[], fixed: ScreenOption[], { more, previous }: Pa
     const options = [...numbered(draft.items), ...draft.options, ...turning, ...fixed];
     return { words: draft.words.join('\n'), options, items };
   });
+}
+
+function keyAndLabel({ key, label }: ScreenOption): ScreenOption {
+  return { key, label };
 }
 
 function numbered(items: string[]): ScreenOption[] {

@@ -10,7 +10,7 @@ import {
   waysFrom,
   wordsOf,
 } from './menu.ts';
-import { pagesOf } from './page.ts';
+import { pagesOf, type Sheet } from './page.ts';
 import type { Screen, ScreenOption } from './screen.ts';
 import type { FactValue, Needs, State, Step, World } from './state.ts';
 
@@ -47,18 +47,17 @@ export function show(menu: Menu, state: State, world: World): Step | Needs {
   };
 }
 
-function sheetOf(menu: Menu, node: Node, scope: Scope, rows: Scope[]) {
+function sheetOf(menu: Menu, node: Node, scope: Scope, rows: Scope[]): Sheet {
   const { language = '' } = scope;
-  const option = ({ key, label }: Option) => ({ key, label: fillShown(inLanguage(label, language), scope) });
-  const stays = (printed: Option) => 'list' in node || staysOn(menu, printed);
   const words = 'list' in node && rows.length === 0 ? node.empty : wordsOf(node);
   return {
     words: fillLines(inLanguage(words, language), scope),
     items: 'list' in node ? rows.map((row) => fillShown(inLanguage(node.label, language), row)) : [],
-    options: optionsOf(node)
-      .filter((printed) => !stays(printed))
-      .map(option),
-    fixed: optionsOf(node).filter(stays).map(option),
+    options: optionsOf(node).map((option) => ({
+      key: option.key,
+      label: fillShown(inLanguage(option.label, language), scope),
+      stays: 'list' in node || staysOn(menu, option),
+    })),
   };
 }
 

@@ -115,6 +115,9 @@ nodes:
     say: { en: 'You said {said}', fr: 'Vous avez dit {said}' }
     options:
       - { key: 7, label: { en: Over, fr: Encore }, to: home }
+      - { key: '*', label: { en: Out, fr: Fin }, to: out }
+  out:
+    end: { en: Out, fr: Fin }
 `);
 
 test('a conversation', async (t) => {
@@ -124,7 +127,7 @@ test('a conversation', async (t) => {
   t.equal(screenText(tooLong.screen), 'Encore\nDites');
   t.equal(tooLong.course, 'invalid');
   const said = step(PARROT, tooLong.state, ' abc ');
-  t.equal(screenText(said.screen), 'Vous avez dit abc\n7. Encore');
+  t.equal(screenText(said.screen), 'Vous avez dit abc\n7. Encore\n*. Fin');
   t.equal(said.state.misses, 0);
   t.equal(screenText(step(PARROT, said.state, '0').screen), 'Dites', 'back is the engine’s');
   t.equal(screenText(step(PARROT, said.state, '7').screen), 'Dites');
