@@ -26,6 +26,7 @@ import {
 } from './plan.ts';
 import { screenText } from './screen.ts';
 import { longestNotice, show, turners } from './show.ts';
+import type { Step } from './state.ts';
 import { fits, measure } from './text.ts';
 
 /**
@@ -298,13 +299,14 @@ function screens(menu: Menu, known: Known): Finding[] {
         const screen = notice === '' ? shown.screen : { ...shown.screen, notice };
         findings.push(...tooLong(menu, name, language, screenText(screen)));
         if (!shown.state.turns.more) return findings;
-        if (!('choose' in node || 'say' in node || 'list' in node)) {
-          return [
-            error(
-              name,
-              `the ${'end' in node ? 'last words' : 'question'} in ${language} must fit one screen`,
-            ),
-          ];
+        if ('ask' in node || 'end' in node) {
+          const whole = show({ ...menu, budget: Number.POSITIVE_INFINITY }, state, world) as Step;
+          return tooLong(
+            menu,
+            name,
+            language,
+            screenText({ ...whole.screen, ...(notice !== '' && { notice }) }),
+          );
         }
         state = { ...shown.state, page: shown.state.page + 1 };
       }
