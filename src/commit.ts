@@ -33,17 +33,22 @@ const OUTCOMES: Record<Course, Outcome> = {
   gaveUp: Outcome.gaveUp,
 };
 
-/** Inserts a row for every text that was passed, each with its own reply, all or none. */
+/**
+ * Inserts a row for every text that was passed, each with its own reply, all or none; and what goes with
+ * the first of them, `also`.
+ */
 export async function commit(
   turn: Committed,
   located: Located,
   heeded: Heeded[],
   place: Place,
   parent?: Buffer,
+  also: (turn: NewTurn) => NewTurn[] = () => [],
 ): Promise<Answer | 'contested'> {
   const last = heeded.at(-1);
   if (last === undefined) throw new Error('a turn heard nothing');
-  const rows = rowsOf(turn, located, heeded, place, parent);
+  const heard = rowsOf(turn, located, heeded, place, parent);
+  const rows = [...heard, ...heard.slice(0, 1).flatMap(also)];
   const [first, ...more] = rows;
   if (first === undefined || turn.deadline.left() <= 0) throw new Unavailable('deadline');
   const answer: Answer = { outcome: 'ok', service: place.service, screen: last.step.screen };
@@ -133,12 +138,13 @@ function rowsOf(
   // The whole text is an address too, where the walk stopped early or the opening has an id of its own.
   const stops = [...heeded, { ...last, end, address: place.addressAt(end) }];
   const rows = new Map<string, NewTurn>();
-  for (const { address, shown, step } of stops) {
+  for (const { address, shown, resume, step } of stops) {
     const name = address.toString('latin1');
     // An empty input on the first screen has no address of its own: it is where the walk began.
     if (rows.has(name) || (parent !== undefined && address.equals(parent))) continue;
     const memory: Memory = { state: step.state, screen: step.screen, serviceCode: heard.serviceCode };
     if (shown !== undefined) memory.shown = shown;
+    if (resume !== undefined) memory.resume = resume;
     if (place.hop === 0 && rows.size === 0)
       memory.opening = { sessionId: heard.sessionId, msisdn: heard.msisdn };
     if (located.heardDigest !== undefined) memory.heard = located.heardDigest;

@@ -48,7 +48,7 @@ export type EngineSettings = {
   randomCode?: (alphabet: string, length: number) => string;
 };
 
-export type Engine = Keeping & { takeTurn: TakeTurn; sessions: Sessions };
+export type Engine = Keeping & { takeTurn: TakeTurn; sessions: Sessions; menus: Menus };
 
 /** What keeps people's things: opened by the commands too, which take no turns. */
 export type Keeping = { digests: Digests; accounts: Accounts; attempts: Attempts; messages: Messages };
@@ -119,7 +119,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
         return run(turns.through(sqlOf(tx)));
       }),
   });
-  return { ...keeping, takeTurn, sessions: new Sessions(database.sql, box) };
+  return { ...keeping, takeTurn, menus, sessions: new Sessions(database.sql, box) };
 }
 
 function sqlOf(tx: Transaction<Tables>): Sql {

@@ -5,6 +5,7 @@ import type { Facts, Needs, Step, World } from './flow/state.ts';
 import { hearing, isWalkable, secretOf, step } from './flow/step.ts';
 import type { Judge } from './judge.ts';
 import type { Located } from './locate.ts';
+import type { Resumable } from './resume.ts';
 import type { Digests } from './seal/digests.ts';
 import type { Fact } from './services/facts.ts';
 import type { Db } from './store/accounts.ts';
@@ -44,6 +45,8 @@ export type Heeded = {
   shown?: Buffer;
   /** The same for the screen that was answered, where answering it makes something happen. */
   answers?: Buffer;
+  /** The screen asks whether to go on with an earlier dial. */
+  resume?: Resumable;
 };
 
 /**

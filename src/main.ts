@@ -10,7 +10,7 @@ import { deliverSms, SMS_QUEUE } from './effects/sms.ts';
 import { openEngine, openKeeping } from './engine.ts';
 import type { Known } from './flow/plan.ts';
 import { makeLog } from './log.ts';
-import { MenuError, readMenus } from './menus.ts';
+import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
 import { smsSimulator } from './providers/simulator.ts';
 import { type Queue, startQueue } from './queue.ts';
@@ -63,7 +63,7 @@ async function main(): Promise<void> {
   const queue = await startQueue(database, (error) =>
     log.warn({ err: error }, 'the queue could not reach the database'),
   );
-  const { takeTurn, sessions, digests, attempts, messages } = await openEngine(database, {
+  const { takeTurn, sessions, menus, digests, attempts, messages } = await openEngine(database, {
     ring,
     digestKey: config.digestKey,
     documents,
@@ -103,6 +103,12 @@ async function main(): Promise<void> {
     await makePartitions(database.kysely);
     await dropPartitions(database.kysely, RETENTION_DAYS);
     await attempts.forget();
+  });
+
+  watchMenus(SERVICES, knownOf, menus, {
+    served: (service) => log.info({ service }, 'a document has changed: new dials see it'),
+    refused: (problems) =>
+      log.error({ problems }, 'a changed document is refused: the version before it stays'),
   });
 
   leaveWell(log, { app, drain, queue, database });

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { type Finding, lint } from './flow/lint.ts';
@@ -38,12 +38,15 @@ export class Menus {
   /** Stores the documents and serves them. */
   static async open(store: MenuStore, documents: Menu[]): Promise<Menus> {
     const menus = new Menus(store);
-    for (const menu of documents) {
-      const id = await store.store(hashOf(menu), menu.service, menu);
-      menus.#current.set(menu.service, { id, menu });
-      menus.#byId.set(id, menu);
-    }
+    for (const menu of documents) await menus.serve(menu);
     return menus;
+  }
+
+  /** New dials open on this version from now on; sessions that began on another stay on it. */
+  async serve(menu: Menu): Promise<void> {
+    const id = await this.#store.store(hashOf(menu), menu.service, menu);
+    this.#byId.set(id, menu);
+    this.#current.set(menu.service, { id, menu });
   }
 
   /** The version on which a new dial opens. Throws where there is no such service. */
@@ -86,6 +89,64 @@ export function readMenus(folder: string, knownOf: (service: string) => Known): 
   }
   if (problems.length > 0) throw new MenuError(problems);
   return menus;
+}
+
+/** What is to be said of an edited document. */
+export type Said = { served(service: string): void; refused(problems: string[]): void };
+
+/** How often the documents are looked at, in milliseconds. */
+const LOOK_EVERY_MS = 1_000;
+
+/**
+ * Serves a document anew when its file has changed: a good one to new dials, a bad one to nobody, so that
+ * the version before it stays. Looks at the files' times rather than being told, which works on every file
+ * system. Returns what ends it.
+ */
+export function watchMenus(
+  folder: string,
+  knownOf: (service: string) => Known,
+  menus: Menus,
+  said: Said,
+  every = LOOK_EVERY_MS,
+): () => void {
+  const seen = new Map(
+    menus.services().map((service) => [service, stampOf(join(folder, service, 'menu.yaml'))]),
+  );
+  const look = async () => {
+    for (const entry of readdirSync(folder, { withFileTypes: true })) {
+      if (!entry.isDirectory()) continue;
+      const file = join(entry.name, 'menu.yaml');
+      const stamp = stampOf(join(folder, file));
+      if (stamp === undefined || seen.get(entry.name) === stamp) continue;
+      seen.set(entry.name, stamp);
+      const read = parseMenu(readFileSync(join(folder, file), 'utf8'), file, knownOf(entry.name));
+      if (read.menu === undefined) said.refused(read.problems);
+      else if (read.menu.service !== entry.name)
+        said.refused([`${file}: service: is not the name of its folder`]);
+      else {
+        await menus.serve(read.menu);
+        said.served(read.menu.service);
+      }
+    }
+  };
+  let looking = false;
+  const timer = setInterval(() => {
+    if (looking) return;
+    looking = true;
+    look()
+      // The folder or the database is away: the next look finds the change again.
+      .catch(() => seen.clear())
+      .finally(() => {
+        looking = false;
+      });
+  }, every);
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
+function stampOf(file: string): string | undefined {
+  const stat = statSync(file, { throwIfNoEntry: false });
+  return stat && `${stat.mtimeMs} ${stat.size} ${stat.ino}`;
 }
 
 /** A document that may answer, with what is to be said of it; or why it may not. */

@@ -1,5 +1,5 @@
 import { type Committed, commit } from './commit.ts';
-import { MOST_PIECES } from './flow/address.ts';
+import { MOST_PIECES, nextPiece } from './flow/address.ts';
 import { decide, Outcome } from './flow/dial.ts';
 import type { Answer, Deadline, Heard, TakeTurn } from './flow/heard.ts';
 import type { Memory } from './flow/memory.ts';
@@ -10,8 +10,9 @@ import { begin } from './flow/step.ts';
 import { type Ears, type Heeded, hearAll, type Place, withFacts } from './hear.ts';
 import { type Located, locate } from './locate.ts';
 import type { Menus } from './menus.ts';
+import { answerOffer, claimOf, missOffer, offer, type Resumable, resumable } from './resume.ts';
 import { Unavailable } from './store/sql.ts';
-import type { KnownTurn, Turns } from './store/turns.ts';
+import { type KnownTurn, rowKey, type Turns } from './store/turns.ts';
 
 /** What a turn needs; times are in milliseconds. */
 export type Parts = Omit<Ears & Committed, 'heard' | 'deadline'> & {
@@ -118,6 +119,13 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
   const root = turn.digests.text(sessionKey, '');
   const first = await withFacts(turn, place.service, (world) => begin(menu, world, language));
   const opening: Heeded = { end: 0, address: root, step: first };
+  if (located.text === '') {
+    const earlier = await resumable(turn, menu, turn.digests.phone(turn.heard.msisdn), turn.ttl);
+    if (earlier !== undefined) {
+      const step = { ...first, screen: offer(menu, first.state) };
+      return commit(turn, located, [{ ...opening, step, resume: earlier }], place);
+    }
+  }
   const heeded = located.text === '' ? [opening] : await hearAll(turn, located, place, opening);
   return heeded === 'tooMany' ? { outcome: 'invalid' } : commit(turn, located, heeded, place);
 }
@@ -126,7 +134,7 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
 async function goOn(turn: Turn, located: Located, parent: KnownTurn): Promise<Answer | 'contested'> {
   const { found, addressAt, from } = located;
   if (found.dial === undefined || parent.hop >= MOST_HOPS) return { outcome: 'invalid' };
-  const { state, screen, shown } = parent.memory();
+  const { state, screen, shown, resume } = parent.memory();
   const { day, dial } = found.dial;
   const menu = { id: parent.menu, menu: await turn.menus.pinned(parent.menu) };
   const place = {
@@ -141,10 +149,46 @@ async function goOn(turn: Turn, located: Located, parent: KnownTurn): Promise<An
   };
   const step: Step = { state, screen, effects: [], course: 'moved' };
   const before: Heeded = { end: from, address: parent.address, step, ...(shown !== undefined && { shown }) };
+  if (resume !== undefined) return answerOffered(turn, located, place, before, resume);
   const heeded = await hearAll(turn, located, place, before);
   return heeded === 'tooMany'
     ? { outcome: 'invalid' }
     : commit(turn, located, heeded.slice(1), place, parent.address);
+}
+
+/** The answer to the question whether to go on with an earlier dial; what stands behind it is heard as well. */
+async function answerOffered(
+  turn: Turn,
+  located: Located,
+  place: Place,
+  before: Heeded,
+  at: Resumable,
+): Promise<Answer | 'contested'> {
+  const { menu } = place.menu;
+  const { step } = before;
+  const { input, end } = located.whole
+    ? { input: located.text, end: located.text.length }
+    : nextPiece(located.text, located.from, { whole: false, star: false, first: true, through: false });
+  const address = place.addressAt(end);
+  const chosen = await answerOffer(turn.turns, input, at);
+  if (chosen === undefined) {
+    const missed = missOffer(menu, step);
+    return commit(turn, located, [{ end, address, step: missed, resume: at }], place, before.address);
+  }
+  if (chosen === 'again') {
+    const first = await withFacts(turn, place.service, (world) => begin(menu, world, step.state.language));
+    return commit(turn, located, [{ end, address, step: first }], place, before.address);
+  }
+  const { state, screen, shown } = chosen.memory();
+  const identity = shown ?? turn.digests.identity(rowKey(at.sessionKey, at, chosen.address));
+  const back: Heeded = {
+    end,
+    address,
+    step: { state, screen, effects: [], course: 'moved' },
+    shown: identity,
+  };
+  const older = { ...place, menu: { id: chosen.menu, menu: await turn.menus.pinned(chosen.menu) } };
+  return commit(turn, located, [back], older, before.address, (row) => [claimOf(at, chosen, row)]);
 }
 
 /** The expired answer, stored at its address so that copies racing over the limit agree (RULINGS.md 4.6). */

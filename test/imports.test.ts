@@ -22,14 +22,15 @@ const MAY: Record<string, string[]> = {
   effects: ['flow', 'seal', 'store', 'providers'],
   'queue.ts': ['store', 'effects'],
   'judge.ts': ['flow', 'seal', 'store'],
-  'hear.ts': ['flow', 'seal', 'services', 'store', 'judge.ts', 'locate.ts'],
+  'resume.ts': ['flow', 'store', 'menus.ts'],
+  'hear.ts': ['flow', 'resume.ts', 'seal', 'services', 'store', 'judge.ts', 'locate.ts'],
   'commit.ts': ['flow', 'seal', 'store', 'effects', 'hear.ts', 'locate.ts'],
   'limits.ts': [],
   'guard.ts': ['limits.ts', 'networks.ts'],
   operator: ['flow', 'seal', 'store', 'guard.ts'],
   'config.ts': ['seal', 'networks.ts'],
   'locate.ts': ['flow', 'seal', 'store'],
-  'turn.ts': ['flow', 'seal', 'store', 'menus.ts', 'locate.ts', 'hear.ts', 'commit.ts'],
+  'turn.ts': ['flow', 'seal', 'store', 'menus.ts', 'locate.ts', 'hear.ts', 'commit.ts', 'resume.ts'],
   'engine.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'judge.ts', 'turn.ts'],
 };
 

@@ -118,6 +118,9 @@ function translations(menu: Menu): Finding[] {
     ['farewell', menu.farewell],
     ['more', menu.more],
     ['previous', menu.previous],
+    ['cutOff', menu.cutOff],
+    ['goOn', menu.goOn],
+    ['startAgain', menu.startAgain],
   ];
   const all = [
     ...service,

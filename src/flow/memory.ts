@@ -14,6 +14,8 @@ export type Memory = {
   shown?: Buffer;
   /** Latest-input gateways: the keyed digest of the input, by which a repeat is told. */
   heard?: string;
+  /** The screen asks whether to go on with this turn of an earlier dial. */
+  resume?: { sessionKey: Buffer; day: string; dial: number; address: Buffer };
   /** Opening rows only: what an operator's debug answer shows. */
   opening?: { sessionId: string; msisdn: string };
 };
@@ -42,11 +44,12 @@ type Packed = [
   notice: string | null,
   heard: string | null,
   opening: [sessionId: string, msisdn: string] | null,
+  resume: [sessionKey: string, day: string, dial: number, address: string] | null,
 ];
 
 /** Memory as bytes, to be sealed. */
 export function pack(memory: Memory): Buffer {
-  const { state, screen, serviceCode, shown, heard, opening } = memory;
+  const { state, screen, serviceCode, shown, heard, opening, resume } = memory;
   const packed: Packed = [
     LAYOUT,
     serviceCode,
@@ -67,6 +70,9 @@ export function pack(memory: Memory): Buffer {
     screen.notice ?? null,
     heard ?? null,
     opening ? [opening.sessionId, opening.msisdn] : null,
+    resume
+      ? [resume.sessionKey.toString('base64'), resume.day, resume.dial, resume.address.toString('base64')]
+      : null,
   ];
   let length = packed.length;
   while (packed[length - 1] === null) length -= 1;
@@ -78,7 +84,7 @@ export function unpack(bytes: Buffer): Memory {
   const packed = JSON.parse(bytes.toString()) as Packed;
   if (packed[0] !== LAYOUT) throw new Error(`unknown layout ${String(packed[0])} of a turn's memory`);
   const [, serviceCode, node, language, back, misses, vars, end, shownNode, words, flat, ...rest] = packed;
-  const [page, turning, items, shownAt, account, notice, heard, opening] = rest;
+  const [page, turning, items, shownAt, account, notice, heard, opening, resume] = rest;
   const options = [];
   for (let at = 0; at < flat.length; at += 2)
     options.push({ key: flat[at] ?? '', label: flat[at + 1] ?? '' });
@@ -91,5 +97,14 @@ export function unpack(bytes: Buffer): Memory {
   if (typeof shownAt === 'string') memory.shown = Buffer.from(shownAt, 'base64');
   if (typeof heard === 'string') memory.heard = heard;
   if (opening) memory.opening = { sessionId: opening[0], msisdn: opening[1] };
+  if (resume) {
+    const [sessionKey, day, dial, address] = resume;
+    memory.resume = {
+      sessionKey: Buffer.from(sessionKey, 'base64'),
+      day,
+      dial,
+      address: Buffer.from(address, 'base64'),
+    };
+  }
   return memory;
 }

@@ -171,6 +171,11 @@ export const Menu = z.strictObject({
     .prefault({}),
   more: Text.default({ en: 'More', fr: 'Suite' }),
   previous: Text.default({ en: 'Previous', fr: 'Avant' }),
+  /** Whoever was cut off is asked for so many seconds whether to go on (RULINGS.md 25); off where absent. */
+  resume: z.int().min(30).max(86_400).optional(),
+  cutOff: Text.default({ en: 'You were cut off.', fr: 'Vous avez été coupé.' }),
+  goOn: Text.default({ en: 'Continue', fr: 'Continuer' }),
+  startAgain: Text.default({ en: 'Start again', fr: 'Recommencer' }),
   /** Keys that carriers answer themselves: nothing of ours may be on them. */
   carrierKeys: z.array(Key).default([]),
   nodes: z.record(Name, Node),

@@ -17,7 +17,7 @@ import { factsIn, need, nodeAt, scopeOf, show, turners } from './show.ts';
 import type { Effect, Needs, State, Step, Verdict, World } from './state.ts';
 
 /** After this many invalid answers in a row the session ends politely (CONTRACT.md section 2). */
-const MOST_MISSES = 3;
+export const MOST_MISSES = 3;
 
 /** How far `0` leads back; older places are forgotten so that a session's memory stays bounded. */
 const BACK_DEPTH = 8;
@@ -192,7 +192,12 @@ function miss(menu: Menu, state: State, notice: Text, world: World, node = state
     const screen = { ...again.screen, notice: inLanguage(notice, state.language) };
     return { ...again, screen, course: 'invalid', same: node === state.node };
   }
+  return gaveUp(menu, state);
+}
+
+/** The polite END after too many invalid answers. */
+export function gaveUp(menu: Menu, state: State): Step {
   const words = inLanguage(menu.farewell, state.language);
   const screen: Screen = { end: true, node: state.node, words, options: [] };
-  return { state: { ...state, misses }, screen, effects: [], course: 'gaveUp' };
+  return { state: { ...state, misses: MOST_MISSES }, screen, effects: [], course: 'gaveUp' };
 }

@@ -36,6 +36,14 @@ export type KnownTurn = {
   memory(): Memory;
 };
 
+/** A dial with all its turns, oldest first. */
+export type WholeDial = {
+  sessionKey: Buffer;
+  day: string;
+  dial: number;
+  turns: (KnownTurn & { outcome: Outcome })[];
+};
+
 /** The answer of a look-up. */
 export type Found = {
   /** The UTC day and the clock of the database. */
@@ -118,6 +126,17 @@ const ONE = `
 const READ = `${ONE} and t.address = $4`;
 
 const THE_END = `${ONE} and t.ended and t.outcome < ${Outcome.expired} order by t.at limit 1`;
+
+/** The newest dial of a phone on a service: what the index on openings is for. */
+const LAST_DIAL = `
+  select ${TURN_COLUMNS('t')}, t.session_key, t.day::text as day, t.dial, t.outcome,
+    extract(epoch from clock_timestamp() - t.at)::float8 * 1000 as turn_age_ms
+  from (
+    select o.session_key, o.day, o.dial from turns o
+    where o.phone = $1 and o.service = $2 and o.hop = 0 and o.day between ${TODAY} - 1 and ${TODAY}
+    order by o.at desc limit 1) d
+  join turns t on t.session_key = d.session_key and t.day = d.day and t.dial = d.dial
+  order by t.at, t.hop`;
 
 /**
  * One insert for a whole batch, keys in order so that two batches cannot deadlock. `at` is one reading
@@ -220,6 +239,23 @@ export class Turns {
   async theEnd(sessionKey: Buffer, dial: FoundDial): Promise<KnownTurn | undefined> {
     const [row] = await this.#sql('turns_end', THE_END, [sessionKey, dial.day, dial.dial]);
     return row && this.#turn(row, sessionKey, dial);
+  }
+
+  /** The newest dial of a phone on a service, yesterday's or today's. */
+  async lastDial(phone: Buffer, service: string): Promise<WholeDial | undefined> {
+    const rows = await this.#sql('turns_last_dial', LAST_DIAL, [phone, service]);
+    const [first] = rows;
+    if (first === undefined) return undefined;
+    const dial = {
+      sessionKey: bytes(first.session_key),
+      day: first.day as string,
+      dial: first.dial as number,
+    };
+    const turns = rows.map((row) => ({
+      ...this.#turn(row, dial.sessionKey, dial),
+      outcome: row.outcome as Outcome,
+    }));
+    return { ...dial, turns };
   }
 
   /** The same table through another connection, without the lane: for what happens under a lock. */

@@ -43,11 +43,15 @@ export function environment(settings: Record<string, string>): Record<string, st
  * Starts `src/main.ts` as a process of its own on a free port and waits for its start line. Without
  * `DATABASE_URL` it gets a data directory that goes with the test.
  */
-export async function startGateway(t: Test, settings: Record<string, string> = {}): Promise<Gateway> {
+export async function startGateway(
+  t: Test,
+  settings: Record<string, string> = {},
+  main = MAIN,
+): Promise<Gateway> {
   const own: Record<string, string> = { ...settings };
   if (own.DATABASE_URL === undefined) own.DATA_DIR ??= temporaryDirectory(t);
   else own.PIN_ENCRYPTION_KEY ??= TEST_KEY;
-  const child = spawn(process.execPath, [MAIN], { env: environment(own), stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [main], { env: environment(own), stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   const { promise: port, resolve, reject } = Promise.withResolvers<number>();
   const read = (chunk: Buffer) => {
