@@ -1,4 +1,4 @@
-import { type Hearing } from './step.ts';
+import type { Hearing } from './step.ts';
 
 /**
  * The accumulated text is the address of a turn (CONTRACT.md section 1, RULINGS.md 1 to 3).

@@ -1,4 +1,5 @@
 import type { Answer } from './menu.ts';
+import { speltAtMost } from './text.ts';
 
 /** Letters and digits that are not mistaken for one another when read out or written down. */
 export const UNAMBIGUOUS = 'ABCDEFGHJKMNPQRSTUVWXYZ23456789';
@@ -11,7 +12,7 @@ const NAME = /^[\p{L}\p{M}][\p{L}\p{M} '’.-]*$/u;
  * none of the characters that cost two septets on a screen.
  */
 const EMAIL =
-  /^[A-Za-z0-9!#$%\&'+/=?_-]+(\.[A-Za-z0-9!#$%\&'+/=?_-]+)*@([A-Za-z0-9](-*[A-Za-z0-9])*\.)+[A-Za-z]{2,}$/;
+  /^[A-Za-z0-9!#$%&'+/=?_-]+(\.[A-Za-z0-9!#$%&'+/=?_-]+)*@([A-Za-z0-9](-*[A-Za-z0-9])*\.)+[A-Za-z]{2,}$/;
 
 /**
  * A typed answer as it is kept, or undefined where it is none of its kind. Secrets are not read here:
@@ -42,7 +43,7 @@ export function readAnswer(answer: Answer, typed: string, msisdn: string): strin
   }
 }
 
-/** The longest text that an answer of this kind can be, in characters. */
+/** The longest text that an answer of this kind can be, in characters as they are typed. */
 export function longestAnswer(answer: Answer): number {
   switch (answer.kind) {
     case 'text':
@@ -61,6 +62,29 @@ export function longestAnswer(answer: Answer): number {
     default:
       return PIN_DIGITS;
   }
+}
+
+/** The longest that an answer of this kind can be on a screen, in septets. */
+export function longestShown(answer: Answer): number {
+  const typed = longestAnswer(answer);
+  if (answer.kind === 'name') return speltAtMost(typed);
+  // What may hold characters of the extension table takes two septets for each.
+  if (answer.kind === 'text') return speltAtMost(2 * typed);
+  if (answer.kind === 'pattern' && !isBasic(answer.pattern)) return speltAtMost(2 * typed);
+  // Kept in minor units, so without the point.
+  return answer.kind === 'amount' ? typed - '.'.length : typed;
+}
+
+/**
+ * Whether a pattern is seen to match nothing but characters of one septet: letters, digits and signs that it
+ * names, ranges of letters or digits, `\d` and `\w`.
+ */
+function isBasic(pattern: string): boolean {
+  const left = pattern
+    .replaceAll(/\\[dwbB.*+?$()/-]/g, '')
+    .replaceAll(/\{\d+(,\d*)?\}/g, '')
+    .replaceAll(/[A-Z]-[A-Z]|[a-z]-[a-z]|\d-\d|-(?=\])/g, '');
+  return /^[\w ,:;@#&'"()[\]*+?|/=<>%!$]*$/.test(left) && !/\[[^\]]*\|/.test(pattern);
 }
 
 /** CONTRACT.md section 2. */

@@ -9,34 +9,41 @@ const PLACEHOLDER = /\{([A-Za-z]\w*(?:\.[A-Za-z]\w*)?)(?:\|([a-z]+)(?::([\w-]+))
 /** How a value is written: its formatter, and what that is given. */
 type Formatter = (value: string, argument: string) => string;
 
-/** The formatters by name, and the longest that each writes of a value of any length. */
-const FORMATTERS: Record<string, { write: Formatter; longest?: number }> = {
+/** The formatters by name. What is none of its kind is written as it is: a screen is shown all the same. */
+const FORMATTERS = new Map<string, Formatter>([
   /** Minor units as an amount of a currency: `money:KES` writes 5000 as KES 50 and 5050 as KES 50.50. */
-  money: { write: money, longest: 22 },
+  ['money', money],
   /** Thousands apart. */
-  number: { write: (value) => grouped(value), longest: 20 },
+  ['number', grouped],
   /** An ISO date or time as day, month and year. */
-  date: { write: (value) => value.slice(0, 10).split('-').reverse().join('/'), longest: 10 },
+  ['date', (value) => value.replace(/^(\d{4})-(\d{2})-(\d{2})(T.*)?$/, '$3/$2/$1')],
   /** A phone number of which only the ends are shown. */
-  masked: { write: masked, longest: 16 },
-};
+  ['masked', masked],
+]);
 
 /** Whether there is such a formatter. */
 export function isFormatter(name: string): boolean {
-  return name in FORMATTERS;
+  return FORMATTERS.has(name);
+}
+
+/** The names of all formatters. */
+export const FORMATTER_NAMES: readonly string[] = [...FORMATTERS.keys()];
+
+function valueIn(scope: Scope, name: string): string {
+  return Object.hasOwn(scope, name) ? (scope[name] ?? '') : '';
 }
 
 /** A text with its placeholders filled, as something that is kept or handed on. */
 export function fill(text: string, scope: Scope): string {
   return text.replaceAll(PLACEHOLDER, (_, name: string, formatter?: string, argument?: string) =>
-    formatted(scope[name] ?? '', formatter, argument),
+    formatted(valueIn(scope, name), formatter, argument),
   );
 }
 
 /** The same for a screen: values are spelt in letters that handsets have. */
 export function fillShown(text: string, scope: Scope): string {
   return text.replaceAll(PLACEHOLDER, (_, name: string, formatter?: string, argument?: string) =>
-    spelt(formatted(scope[name] ?? '', formatter, argument)),
+    spelt(formatted(valueIn(scope, name), formatter, argument)),
   );
 }
 
@@ -63,20 +70,21 @@ export function factOf(name: string): string[] {
   return fact === '' || fact === 'row' ? [] : [fact];
 }
 
-/** A text at its longest: every placeholder replaced by as many letters as its value can have. */
-export function longest(text: string, lengthOf: (name: string) => number): string {
-  return text.replaceAll(PLACEHOLDER, (_, name: string, formatter?: string) => {
-    const most = lengthOf(name);
-    return 'm'.repeat(Math.min(most, FORMATTERS[formatter ?? '']?.longest ?? most) || most);
-  });
+/**
+ * A value of so many septets that no other of that length is written longer by any formatter: digits, and a
+ * sign where money has none to put before the point.
+ */
+export function longestValue(septets: number): string {
+  return septets === 2 || septets === 3 ? `-${'9'.repeat(septets - 1)}` : '9'.repeat(septets);
 }
 
 function formatted(value: string, formatter: string | undefined, argument = ''): string {
   if (formatter === undefined || value === '') return value;
-  return FORMATTERS[formatter]?.write(value, argument) ?? value;
+  return FORMATTERS.get(formatter)?.(value, argument) ?? value;
 }
 
 function money(value: string, currency: string): string {
+  if (!/^-?\d+$/.test(value)) return value;
   const minor = BigInt(value);
   const sign = minor < 0n ? '-' : '';
   const size = minor < 0n ? -minor : minor;
@@ -85,10 +93,12 @@ function money(value: string, currency: string): string {
   return `${currency} ${sign}${whole}${cents === 0n ? '' : `.${String(cents).padStart(2, '0')}`}`.trimStart();
 }
 
-function grouped(digits: string): string {
-  return digits.replace(/\B(?=(\d{3})+(?!\d))/g, ',');
+function grouped(value: string): string {
+  return /^-?\d+$/.test(value) ? value.replace(/\B(?=(\d{3})+$)/g, ',') : value;
 }
 
 function masked(msisdn: string): string {
-  return msisdn.length < 8 ? '***' : `${msisdn.slice(0, 4)}***${msisdn.slice(-3)}`;
+  return msisdn.length < 8 || !/^\+?\d+$/.test(msisdn)
+    ? '***'
+    : `${msisdn.slice(0, 4)}***${msisdn.slice(-3)}`;
 }

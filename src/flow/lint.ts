@@ -1,17 +1,23 @@
 import { readAnswer } from './answer.ts';
-import { factOf, isFormatter, placeholdersIn } from './format.ts';
+import { FORMATTER_NAMES, factOf, fill, isFormatter, placeholdersIn } from './format.ts';
 import {
+  type Ask,
   inLanguage,
   isSecret,
   type Menu,
   type Node,
+  nodeNamed,
   optionsOf,
   PLACES,
+  sameKey,
   type Text,
+  type To,
+  type Way,
   waysFrom,
   waysOf,
   wordsOf,
 } from './menu.ts';
+import { pathsOf } from './paths.ts';
 import {
   depthsOf,
   type Edge,
@@ -19,15 +25,22 @@ import {
   type Known,
   keptBy,
   leadingOut,
+  lengthsOf,
   longestText,
-  pathsOf,
+  reachable,
+  rowsOf,
+  SAMPLE_PHONE,
+  sampleOf,
+  setsOf,
+  shapeOf,
+  VERDICTS,
   worstState,
   worstWorld,
 } from './plan.ts';
 import { screenText } from './screen.ts';
-import { longestNotice, show, turners } from './show.ts';
-import type { Step } from './state.ts';
-import { fits, measure } from './text.ts';
+import { noticesOf, show, turners, wholeText } from './show.ts';
+import type { State, World } from './state.ts';
+import { fits, measure, ucs2Budget } from './text.ts';
 
 /**
  * What is wrong with a document: where, what, and the shortest text that leads there. An error keeps the
@@ -43,13 +56,6 @@ const INVALID_ANSWERS = 4;
 const DEEP = 6;
 const MANY = 7;
 
-/** The verdicts of each kind of secret. */
-const VERDICTS: Record<string, string[]> = {
-  pin: ['right', 'change', 'link', 'wrong', 'locked'],
-  newPin: ['good', 'weak'],
-  pinAgain: ['same', 'different'],
-};
-
 /**
  * Proves a document over every screen, way and language, with facts and answers at their longest: known
  * targets, names and verdicts; no key twice; every text in every language; a way out everywhere; every
@@ -59,11 +65,13 @@ export function lint(menu: Menu, known: Known): Finding[] {
   // What follows needs a document whose targets and texts are there.
   const broken = [...targets(menu), ...translations(menu)];
   const found =
-    broken.length > 0 ? broken : [...names(menu, known), ...keys(menu), ...ways(menu), ...reach(menu)];
+    broken.length > 0
+      ? broken
+      : [...names(menu, known), ...answers(menu), ...keys(menu), ...ways(menu), ...reach(menu)];
   const lengths = found.some(({ level }) => level === 'error')
     ? []
     : [...screens(menu, known), ...sizes(menu)];
-  const paths = pathsOf(menu, edgesOf(menu));
+  const paths = pathsOf(menu, known);
   return [...found, ...lengths].map((finding) => {
     const path = finding.path ?? paths.get(finding.node);
     return path === undefined ? finding : { ...finding, path };
@@ -80,19 +88,25 @@ function nodesOf(menu: Menu): [string, Node][] {
 
 function targets(menu: Menu): Finding[] {
   const isPlace = (name: string) => PLACES.some((place) => place === name);
-  const isKnown = (name: string) => isPlace(name) || name in menu.nodes;
+  const isNode = (name: string) => nodeNamed(menu, name) !== undefined;
+  const problems = (what: string, to: To) =>
+    waysOf(to).flatMap((way) => {
+      const { to: target } = way;
+      if (!isPlace(target) && !isNode(target))
+        return [`${what} leads to ${target}, which is no node: add it or name another`];
+      if (way.invalid === undefined) return [];
+      if (isPlace(target) || 'end' in (menu.nodes[target] ?? {}))
+        return [`${what} is invalid and leads to ${target}: ask again on a screen that can be answered`];
+      return way.effects === undefined ? [] : [`${what} is invalid and has an effect: remove one of them`];
+    });
   return [
-    ...(menu.root in menu.nodes ? [] : [error(menu.root, 'the root is no node: name one of the nodes')]),
+    ...(isNode(menu.root) ? [] : [error(menu.root, 'the root is no node: name one of the nodes')]),
     ...nodesOf(menu).flatMap(([name, node]) => [
       ...(isPlace(name) ? [error(name, `${name} is a place of the engine: give the node another name`)] : []),
-      ...optionsOf(node).flatMap(({ key, to }) =>
-        waysOf(to).flatMap((way) =>
-          isKnown(way.to) ? [] : [error(name, `key ${key} leads to ${way.to}, which is no node`)],
-        ),
-      ),
-      ...('to' in node ? waysOf(node.to) : []).flatMap((way) =>
-        isKnown(way.to) ? [] : [error(name, `the answer leads to ${way.to}, which is no node`)],
-      ),
+      ...[
+        ...optionsOf(node).flatMap(({ key, to }) => problems(`key ${key}`, to)),
+        ...('to' in node ? problems('the answer', node.to) : []),
+      ].map((problem) => error(name, problem)),
     ]),
   ];
 }
@@ -135,83 +149,211 @@ function translations(menu: Menu): Finding[] {
   );
 }
 
+/** Names that are given already: nothing can be kept under them. */
+const GIVEN = ['phone', 'language', 'verdict'];
+
 /** Facts, effects, values, formatters and verdicts that a document names are there. */
 function names(menu: Menu, known: Known): Finding[] {
-  const kept = new Set(['phone', 'language', ...Object.values(menu.nodes).flatMap(keptBy)]);
-  const problemOf = (name: string, rows: Record<string, number>): string | undefined => {
-    if (!name.includes('.')) return kept.has(name) ? undefined : `{${name}} is kept by no node`;
+  const kept = new Set([...GIVEN, ...Object.values(menu.nodes).flatMap(keptBy)]);
+  kept.delete('verdict');
+  const secrets = new Set(Object.values(menu.nodes).flatMap(secretsKept));
+  const lengths = lengthsOf(menu, known);
+  const nameProblem = (name: string, rows: Record<string, number> | undefined): string | undefined => {
+    if (!name.includes('.'))
+      return kept.has(name) ? undefined : `{${name}} is kept by no node: save or set it, or name another`;
     const [fact = '', value = ''] = name.split('.');
-    if (fact === 'row') return value in rows ? undefined : `{${name}} is no value of what is listed`;
-    const shape = known.facts[fact];
-    if (shape === undefined) return `there is no fact ${fact}`;
-    return value in shape.values ? undefined : `the fact ${fact} has no ${value}`;
+    if (fact === 'row') return rowProblem(value, rows);
+    const shape = shapeOf(known, fact);
+    if (shape === undefined) return noFact(fact, known);
+    if (shape.rows !== undefined) return `the fact ${fact} is a list: name one value of it in a list's label`;
+    return Object.hasOwn(shape.values, value)
+      ? undefined
+      : `the fact ${fact} has no ${value}: it has ${Object.keys(shape.values).join(', ')}`;
   };
-  return nodesOf(menu).flatMap(([name, node]) => {
-    const rows = 'list' in node ? (known.facts[node.from]?.values ?? {}) : {};
-    const sets = [...optionsOf(node).map(({ set }) => set ?? {}), 'list' in node ? node.set : {}];
-    const texts = [
-      ...textsIn(node).flatMap((text) => (typeof text === 'string' ? [text] : Object.values(text))),
-    ];
-    const named = [...texts, ...sets.flatMap((set) => Object.values(set))].flatMap(placeholdersIn);
-    const conditions = waysFrom(node).flatMap(({ when }) => Object.entries(when ?? {}));
-    const problems = [
-      ...named.map((placeholder) => problemOf(placeholder.name, rows)),
-      ...named.map(({ formatter }) =>
-        formatter === undefined || isFormatter(formatter) ? undefined : `there is no formatter ${formatter}`,
-      ),
-      ...conditions.map(([value, wanted]) =>
-        value === 'verdict' ? verdictProblem(node, wanted) : problemOf(value, rows),
-      ),
-      ...(node.facts ?? []).map((fact) => (fact in known.facts ? undefined : `there is no fact ${fact}`)),
-      ...('list' in node ? [listProblem(node.from, known)] : []),
-      ...('ask' in node && node.answer.kind === 'pinAgain' ? [againProblem(menu, node.answer.of)] : []),
-      ...waysFrom(node).flatMap(({ effects }) =>
-        (effects ?? []).flatMap((effect) => effectProblems(effect, known)),
-      ),
-    ];
-    return [...new Set(problems)].flatMap((problem) => (problem === undefined ? [] : [error(name, problem)]));
-  });
+  const textProblems = (text: string, rows?: Record<string, number>) => [
+    ...placeholdersIn(text).flatMap(({ name, formatter }) => [
+      nameProblem(name, rows),
+      formatter === undefined || isFormatter(formatter)
+        ? undefined
+        : `there is no formatter ${formatter}: there are ${FORMATTER_NAMES.join(', ')}`,
+    ]),
+    /[{}]/.test(fill(text, {})) ? `a brace in "${text.slice(0, 30)}" is no placeholder: mend it` : undefined,
+  ];
+  const seenProblems = (text: string, rows?: Record<string, number>) => [
+    ...textProblems(text, rows),
+    ...placeholdersIn(text).map(({ name }) =>
+      secrets.has(name) ? `{${name}} is a secret: only an effect may have it` : undefined,
+    ),
+  ];
+  const notices = [menu.invalid, menu.farewell, menu.more, menu.previous].flatMap(plainProblems);
+  return [
+    ...notices.map((problem) => error(menu.root, problem)),
+    ...nodesOf(menu).flatMap(([name, node]) => {
+      const rows = rowsOf(node, known);
+      const shown = [wordsOf(node), ...optionsOf(node).map(({ label }) => label)];
+      const effects = waysFrom(node).flatMap(({ effects }) => effects ?? []);
+      const problems = [
+        ...[...shown, ...('list' in node ? [node.empty] : [])]
+          .flatMap(wordings)
+          .flatMap((text) => seenProblems(text)),
+        ...('list' in node ? wordings(node.label).flatMap((text) => seenProblems(text, rows)) : []),
+        ...linesOver(node).flatMap(plainProblems),
+        ...setsOf(node).flatMap(([, value]) => seenProblems(value, 'list' in node ? rows : undefined)),
+        ...keptBy(node).map((value) => {
+          if (GIVEN.includes(value)) return `${value} is given already: keep it under another name`;
+          return lengths(value) === Number.POSITIVE_INFINITY
+            ? `${value} is set from itself and grows: set it from something else`
+            : undefined;
+        }),
+        ...waysFrom(node).flatMap(({ when }) =>
+          Object.keys(when ?? {}).map((value) =>
+            value === 'verdict' ? undefined : nameProblem(value, undefined),
+          ),
+        ),
+        ...verdictProblems(node),
+        ...(node.facts ?? []).map((fact) =>
+          shapeOf(known, fact) === undefined ? noFact(fact, known) : undefined,
+        ),
+        ...('list' in node ? [listProblem(node.from, known)] : []),
+        ...('ask' in node && node.answer.kind === 'pinAgain' ? [againProblem(menu, node.answer.of)] : []),
+        ...effects.flatMap((effect) => effectProblems(effect, menu, known)),
+        ...effects
+          .flatMap((effect) => Object.values(effect).flatMap((args): Text[] => Object.values(args)))
+          .flatMap(wordings)
+          .flatMap((text) => [...textProblems(text), shownProblem(text, shown)]),
+      ];
+      return [...new Set(problems)].flatMap((problem) =>
+        problem === undefined ? [] : [error(name, problem)],
+      );
+    }),
+  ];
 }
 
-function verdictProblem(node: Node, wanted: string): string | undefined {
-  const verdicts = 'ask' in node ? (VERDICTS[node.answer.kind] ?? []) : [];
-  return verdicts.includes(wanted)
+/** A text in every language. */
+function wordings(text: Text): string[] {
+  return typeof text === 'string' ? [text] : Object.values(text);
+}
+
+/** The lines of a node that are written as they are: notices, and what turns the page. */
+function linesOver(node: Node): Text[] {
+  const { more, previous } = 'list' in node ? node : {};
+  return [
+    ...('ask' in node && node.invalid !== undefined ? [node.invalid] : []),
+    ...waysFrom(node).flatMap(({ invalid }): Text[] => (invalid === undefined ? [] : [invalid])),
+    ...[more, previous].flatMap((turner): Text[] => (turner === undefined ? [] : [turner.label])),
+  ];
+}
+
+function plainProblems(text: Text): string[] {
+  return wordings(text)
+    .filter((wording) => /[{}]/.test(wording))
+    .map((wording) => `"${wording.slice(0, 30)}" is written as it is: take the braces out`);
+}
+
+function secretsKept(node: Node): string[] {
+  return 'ask' in node && isSecret(node.answer) && node.save !== undefined ? [node.save] : [];
+}
+
+function noFact(fact: string, known: Known): string {
+  return `there is no fact ${fact}: there is ${Object.keys(known.facts).join(', ') || 'none'}`;
+}
+
+function rowProblem(value: string, rows: Record<string, number> | undefined): string | undefined {
+  if (rows === undefined) return `{row.${value}} has no row here: set it under a name and use that`;
+  return Object.hasOwn(rows, value)
     ? undefined
-    : `${wanted} is no verdict here: ${verdicts.join(', ') || 'nothing is secret'}`;
+    : `{row.${value}} is no value of what is listed: it has ${Object.keys(rows).join(', ')}`;
+}
+
+/** What is done must be what was read: a value of a fact may be another by then (RULINGS.md 10). */
+function shownProblem(argument: string, shown: Text[]): string | undefined {
+  const read = shown.flatMap(wordings).flatMap(placeholdersIn);
+  const again = placeholdersIn(argument).find(
+    ({ name }) => factOf(name).length > 0 && read.some((other) => other.name === name),
+  );
+  return again === undefined
+    ? undefined
+    : `an effect takes {${again.name}}, which may be another than the screen showed: set it on the way here`;
+}
+
+function verdictProblems(node: Node): string[] {
+  const wanted = (to: To) => waysOf(to).flatMap(({ when }) => when?.verdict ?? []);
+  const verdicts = 'ask' in node ? (VERDICTS[node.answer.kind] ?? []) : [];
+  const on = (values: string[], possible: readonly string[]) =>
+    values
+      .filter((value) => !possible.includes(value))
+      .map((value) => `${value} is no verdict here: use ${possible.join(', ') || 'none, nothing is secret'}`);
+  return [
+    ...on(
+      optionsOf(node).flatMap(({ to }) => wanted(to)),
+      [],
+    ),
+    ...('to' in node ? on(wanted(node.to), verdicts) : []),
+  ];
 }
 
 function listProblem(from: string, known: Known): string | undefined {
-  const shape = known.facts[from];
-  if (shape === undefined) return `there is no fact ${from}`;
-  return shape.rows === undefined ? `the fact ${from} has no rows to list` : undefined;
+  const shape = shapeOf(known, from);
+  if (shape === undefined) return noFact(from, known);
+  return shape.rows === undefined
+    ? `the fact ${from} has no rows to list: list another, or declare its rows`
+    : undefined;
 }
 
 function againProblem(menu: Menu, of: string): string | undefined {
   const kept = Object.values(menu.nodes).some(
     (node) => 'ask' in node && node.answer.kind === 'newPin' && node.save === of,
   );
-  return kept ? undefined : `no new PIN is kept under ${of}`;
+  return kept ? undefined : `no new PIN is kept under ${of}: save one under that name`;
 }
 
-function effectProblems(effect: Record<string, Record<string, unknown>>, known: Known): string[] {
+function effectProblems(effect: Record<string, Record<string, Text>>, menu: Menu, known: Known): string[] {
   return Object.entries(effect).flatMap(([kind, args]) => {
-    const wanted = known.effects[kind];
-    if (wanted === undefined) return [`there is no effect ${kind}`];
+    const wanted = Object.hasOwn(known.effects, kind) ? known.effects[kind] : undefined;
+    if (wanted === undefined)
+      return [`there is no effect ${kind}: there is ${Object.keys(known.effects).join(', ') || 'none'}`];
+    const { language } = args;
+    const spoken = kind !== 'rememberLanguage' || language === undefined || isSpoken(menu, language);
     return [
-      ...wanted.filter((name) => !(name in args)).map((name) => `the effect ${kind} wants ${name}`),
+      ...wanted
+        .filter((name) => !Object.hasOwn(args, name))
+        .map((name) => `the effect ${kind} wants ${name}: add it`),
       ...Object.keys(args)
         .filter((name) => !wanted.includes(name))
-        .map((name) => `the effect ${kind} takes no ${name}`),
+        .map((name) => `the effect ${kind} takes no ${name}: it takes ${wanted.join(', ') || 'nothing'}`),
+      ...(spoken ? [] : [`the effect ${kind} takes one of ${menu.languages.join(', ')}: name one`]),
     ];
   });
 }
 
+function isSpoken(menu: Menu, language: Text): boolean {
+  return wordings(language).every((one) => placeholdersIn(one).length > 0 || menu.languages.includes(one));
+}
+
+/** Answers that nobody can give, and secrets that are kept where they are not. */
+function answers(menu: Menu): Finding[] {
+  return nodesOf(menu).flatMap(([name, node]) => {
+    if (!('ask' in node)) return [];
+    const { answer } = node;
+    if (isSecret(answer)) {
+      return answer.kind === 'newPin' || node.save === undefined
+        ? []
+        : [error(name, 'a PIN is judged and not kept: remove save')];
+    }
+    if (readAnswer(answer, sampleOf(answer), SAMPLE_PHONE) !== undefined) return [];
+    return answer.kind === 'pattern'
+      ? [error(name, `the sample ${answer.sample} is no answer: write one that matches`)]
+      : [error(name, 'no answer is long enough and short enough: mend min and max')];
+  });
+}
+
 function keys(menu: Menu): Finding[] {
-  const carriers = new Set(menu.carrierKeys);
-  const engine = Object.values(menu.keys);
-  const twice = (list: string[]) => list.filter((key, index) => list.indexOf(key) !== index);
+  const lower = (key: string) => key.toLowerCase();
+  const carriers = new Set(menu.carrierKeys.map(lower));
+  const engine = Object.values(menu.keys).map(lower);
+  const twice = (list: string[]) => [...new Set(list.filter((key, index) => list.indexOf(key) !== index))];
   const service = [
-    ...twice(engine).map((key) => error(menu.root, `${key} is two of the service's own keys`)),
+    ...twice(engine).map((key) => error(menu.root, `${key} is two of the service's own keys: rename one`)),
     ...engine
       .filter((key) => carriers.has(key))
       .map((key) => error(menu.root, `${key} is the carrier's: rename it in keys`)),
@@ -219,56 +361,62 @@ function keys(menu: Menu): Finding[] {
   return [
     ...service,
     ...nodesOf(menu).flatMap(([name, node]) => {
-      const printed = optionsOf(node).map(({ key }) => key.toLowerCase());
+      const printed = optionsOf(node).map(({ key }) => lower(key));
       const { more, previous } = turners(menu, node, menu.languages[0] ?? 'en');
       const items = 'list' in node ? Array.from({ length: node.per }, (_, index) => String(index + 1)) : [];
-      const taken = 'end' in node ? [] : [...items, more.key, previous.key];
+      const taken = 'end' in node ? [] : [...items, lower(more.key), lower(previous.key)];
+      const places = 'ask' in node || 'end' in node ? [] : [lower(menu.keys.back), lower(menu.keys.home)];
       const problems = [
-        ...twice(printed).map((key) => `key ${key} stands twice`),
-        ...twice(taken).map((key) => `key ${key} turns the page and is something else`),
+        ...twice(printed).map((key) => `key ${key} stands twice: choose another`),
+        ...twice([...taken, ...places]).map(
+          (key) => `key ${key} is an item or turns the page, and is something else: rename it`,
+        ),
         ...printed
           .filter((key) => taken.includes(key))
-          .map((key) => `key ${key} is an item or turns the page`),
-        ...printed
+          .map((key) => `key ${key} is an item or turns the page: choose another`),
+        ...[...printed, ...items, ...('list' in node ? taken : [])]
           .filter((key) => carriers.has(key))
           .map((key) => `key ${key} is the carrier's: choose another`),
-        ...('ask' in node ? answerable(node, printed) : shadowed(menu, node)),
+        ...('ask' in node ? answerable(node) : shadowed(menu, node)),
       ];
-      return problems.map((problem) => error(name, problem));
+      return [...new Set(problems)].map((problem) => error(name, problem));
     }),
   ];
 }
 
 /** A key on a question must not be an answer to it (RULINGS.md 12). */
-function answerable(node: Extract<Node, { ask: unknown }>, printed: string[]): string[] {
-  if (isSecret(node.answer))
-    return printed.filter((key) => /^\d{5}$/.test(key)).map((key) => `key ${key} could be a PIN`);
-  return printed
-    .filter((key) => readAnswer(node.answer, key, '+260971234567') !== undefined)
-    .map((key) => `key ${key} could be an answer: choose another`);
+function answerable({ answer, options }: Ask): string[] {
+  const isAnswer = (typed: string) =>
+    isSecret(answer) ? /^\d{5}$/.test(typed) : readAnswer(answer, typed, SAMPLE_PHONE) !== undefined;
+  return options
+    .filter(({ key }) => [key, key.toLowerCase(), key.toUpperCase()].some(isAnswer))
+    .map(({ key }) => `key ${key} could be an answer: choose another`);
 }
 
 /** The keys of the engine mean the same on every screen of a service. */
 function shadowed(menu: Menu, node: Node): string[] {
-  const own = [menu.keys.back, menu.keys.home];
+  const places = [menu.keys.back, menu.keys.home];
+  const isPlace = ({ to }: Way) => to === 'back' || to === 'home' || to === menu.root;
   return optionsOf(node)
-    .filter(({ key, to }) => own.includes(key) && to !== 'back' && to !== 'home' && to !== menu.root)
+    .filter(({ key, to }) => places.some((place) => sameKey(place, key)) && !waysOf(to).every(isPlace))
     .map(({ key }) => `key ${key} is back or home everywhere: choose another`);
 }
 
 function ways(menu: Menu): Finding[] {
   return nodesOf(menu).flatMap(([name, node]) => {
     const lists = [...optionsOf(node).map(({ to }) => to), ...('to' in node ? [node.to] : [])].map(waysOf);
-    const open = lists.filter((list) => list.at(-1)?.when !== undefined);
-    const hidden = lists.filter((list) => list.slice(0, -1).some(({ when }) => when === undefined));
+    const always = ({ when }: Way) => Object.keys(when ?? {}).length === 0;
+    const open = lists.some((list) => !list.some(always));
+    const hidden = lists.some((list) => list.slice(0, -1).some(always));
     // A dialled-through code reaches the root's options without anybody having read a screen.
-    const early =
-      name === menu.root && optionsOf(node).some(({ to }) => waysOf(to).some(({ effects }) => effects));
+    const early = name === menu.root && waysFrom(node).some(({ effects }) => effects);
     return [
-      ...open.map(() =>
-        error(name, 'no way holds where none of the conditions do: end with one that has no when'),
-      ),
-      ...hidden.map(() => error(name, 'ways behind one without a when are never taken')),
+      ...(open
+        ? [error(name, 'no way holds where none of the conditions do: end with one that has no when')]
+        : []),
+      ...(hidden
+        ? [error(name, 'ways behind one without a when are never taken: put it last or remove them')]
+        : []),
       ...(early ? [error(name, 'an option of the root has an effect: put a screen before it')] : []),
     ];
   });
@@ -276,52 +424,57 @@ function ways(menu: Menu): Finding[] {
 
 function reach(menu: Menu): Finding[] {
   const edges = edgesOf(menu);
-  const paths = pathsOf(menu, edges);
-  const invalid = new Set(edges.filter(({ way }) => way.invalid !== undefined).map(({ to }) => to));
+  const reached = reachable(menu, edges);
   const out = leadingOut(menu, edges);
   return nodesOf(menu).flatMap(([name]) => [
-    ...(paths.has(name) || invalid.has(name)
-      ? []
-      : [error(name, 'nothing leads here: remove it or lead to it')]),
-    ...(paths.has(name) && !out.has(name) ? [error(name, 'no way leads out of here to an end')] : []),
+    ...(reached.has(name) ? [] : [error(name, 'nothing leads here: remove it or lead to it')]),
+    ...(reached.has(name) && !out.has(name)
+      ? [error(name, 'no way leads out of here to an end: add an exit or a way back')]
+      : []),
   ]);
 }
 
-/** Every page of every screen with everything at its longest, in every language. */
+/** Every page of every screen with everything at its longest, in every language, and with empty lists. */
 function screens(menu: Menu, known: Known): Finding[] {
-  const world = worstWorld(known);
+  const worlds = [worstWorld(known), worstWorld(known, 0)];
   return menu.languages.flatMap((language) => [
-    ...tooLong(menu, 'farewell', language, inLanguage(menu.farewell, language)),
+    ...tooLong(menu, menu.root, language, inLanguage(menu.farewell, language), 'the farewell'),
     ...nodesOf(menu).flatMap(([name, node]) => {
-      const findings: Finding[] = [];
-      let state = worstState(menu, name, language, known);
-      for (;;) {
-        const shown = show(menu, state, world);
-        if ('needs' in shown) return [error(name, `there is no fact ${shown.needs.join(', ')}`)];
-        const notice = 'end' in node ? '' : longestNotice(menu, name, language);
-        const screen = notice === '' ? shown.screen : { ...shown.screen, notice };
-        findings.push(...tooLong(menu, name, language, screenText(screen)));
-        if (!shown.state.turns.more) return findings;
-        if ('ask' in node || 'end' in node) {
-          const whole = show({ ...menu, budget: Number.POSITIVE_INFINITY }, state, world) as Step;
-          return tooLong(
-            menu,
-            name,
-            language,
-            screenText({ ...whole.screen, ...(notice !== '' && { notice }) }),
-          );
-        }
-        state = { ...shown.state, page: shown.state.page + 1 };
-      }
+      const state = worstState(menu, name, language, known);
+      const [full, empty] = worlds as [World, World];
+      // A question and an end are read in one piece; what is chosen from may have pages.
+      if ('end' in node) return tooLong(menu, name, language, wholeText(menu, state, full));
+      const shown =
+        'ask' in node
+          ? [wholeText(menu, state, full)]
+          : [...pages(menu, state, full), ...pages(menu, state, empty)];
+      const over = shown.flatMap((text) => [
+        ...noticesOf(menu, name, language).map((notice) => `${notice}\n${text}`),
+      ]);
+      return over.flatMap((text) => tooLong(menu, name, language, text)).slice(0, 1);
     }),
   ]);
 }
 
-function tooLong(menu: Menu, node: string, language: string, text: string): Finding[] {
+function pages(menu: Menu, state: State, world: World): string[] {
+  const texts: string[] = [];
+  for (let page = 0; ; page += 1) {
+    const shown = show(menu, { ...state, page }, world);
+    if ('needs' in shown) return texts;
+    texts.push(screenText(shown.screen));
+    if (!shown.state.turns.more) return texts;
+  }
+}
+
+function tooLong(menu: Menu, node: string, language: string, text: string, what = 'the screen'): Finding[] {
   if (fits(text, menu.budget)) return [];
   const { alphabet, units } = measure(text);
-  const unit = alphabet === 'gsm' ? `septets of ${menu.budget}` : 'UCS-2 characters of 80';
-  return [error(node, `the screen in ${language} takes ${units} ${unit}: shorten it`)];
+  const foreign = [...text].find((character) => measure(character).alphabet === 'ucs2');
+  const unit =
+    alphabet === 'gsm'
+      ? `septets of ${menu.budget}`
+      : `UCS-2 characters of ${ucs2Budget(menu.budget)}, ${foreign} being in no handset's own alphabet`;
+  return [error(node, `${what} in ${language} takes ${units} ${unit}: shorten it`)];
 }
 
 /** Texts as long as requests, and what subscribers find long. */
@@ -336,7 +489,7 @@ function sizes(menu: Menu): Finding[] {
           {
             level: 'error',
             node: menu.root,
-            problem: `a conversation can take ${whole} characters of ${TEXT_LIMIT}`,
+            problem: `a conversation can take ${whole} characters of ${TEXT_LIMIT}: ask for less`,
             path,
           },
         ];
@@ -348,10 +501,16 @@ function sizes(menu: Menu): Finding[] {
       const choices = optionsOf(content).filter(({ to }) => to !== 'back' && to !== 'home').length;
       return [
         ...(depth > DEEP
-          ? [{ level: 'warning' as const, node, problem: `is ${depth} choices deep, over ${DEEP}` }]
+          ? [
+              {
+                level: 'warning' as const,
+                node,
+                problem: `is ${depth} choices deep, over ${DEEP}: bring it nearer`,
+              },
+            ]
           : []),
         ...(choices > MANY
-          ? [{ level: 'warning' as const, node, problem: `has ${choices} choices, over ${MANY}` }]
+          ? [{ level: 'warning' as const, node, problem: `has ${choices} choices, over ${MANY}: group them` }]
           : []),
       ];
     }),

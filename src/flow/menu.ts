@@ -157,9 +157,15 @@ export const Menu = z.strictObject({
   root: Name,
   budget: z.int().min(40).max(SEPTET_LIMIT).default(SEPTET_BUDGET),
   /** One line above a screen that is shown again because the choice was not on it. */
-  invalid: Text.default('Invalid choice. Reply with one of:'),
+  invalid: Text.default({
+    en: 'Invalid choice. Reply with one of:',
+    fr: 'Choix non valable. Répondez par:',
+  }),
   /** The END after three invalid answers in a row. */
-  farewell: Text.default('Too many invalid choices. Please dial again.'),
+  farewell: Text.default({
+    en: 'Too many invalid choices. Please dial again.',
+    fr: 'Trop de choix non valables. Composez le code à nouveau.',
+  }),
   /** The engine's own keys, for services whose carriers take some for themselves. */
   keys: z
     .strictObject({
@@ -213,6 +219,16 @@ export function wordsOf(node: Node): Text {
 /** Every way out of a place, the plain one written like the others. */
 export function waysOf(to: To): Way[] {
   return typeof to === 'string' ? [{ to }] : to;
+}
+
+/** The key as it is compared: letters count in either case. */
+export function sameKey(key: string, typed: string): boolean {
+  return key.toLowerCase() === typed.trim().toLowerCase();
+}
+
+/** A node of the document by its name, where there is one. */
+export function nodeNamed(menu: Menu, name: string): Node | undefined {
+  return Object.hasOwn(menu.nodes, name) ? menu.nodes[name] : undefined;
 }
 
 /** Every way out of a node, by its options and by its answer. */

@@ -19,8 +19,8 @@ export type Paging = {
   previous: ScreenOption;
   /** Septets. */
   budget: number;
-  /** The longest notice: room is kept for it, so that an invalid answer does not move the pages. */
-  notice: string;
+  /** Room is kept for any of them, so that an invalid answer does not move the pages. */
+  notices: string[];
   /** Items on one page at the most. */
   most: number;
 };
@@ -85,23 +85,28 @@ function numbered(items: string[]): ScreenOption[] {
 function hasRoom(
   { words, items, options }: Draft,
   around: ScreenOption[],
-  { budget, notice }: Paging,
+  { budget, notices }: Paging,
 ): boolean {
   const lines = [...numbered(items), ...options, ...around].map(({ key, label }) => `${key}. ${label}`);
-  return fits([...linesOf(notice), ...words, ...lines].join('\n'), budget);
+  const text = [...words, ...lines].join('\n');
+  return fits(text, budget) && notices.every((notice) => fits(`${notice}\n${text}`, budget));
 }
 
 function linesOf(text: string): string[] {
   return text === '' ? [] : text.split('\n');
 }
 
-/** A line in parts that each fit a page, broken at spaces, or within a word that fits no page. */
+/**
+ * A line in parts that each fit a page, broken at spaces, or within a word that fits no page. Where a page has
+ * no room at all the line stays whole: lint refuses such a document, and a screen is shown all the same.
+ */
 function broken(line: string, fitsPage: (part: string) => boolean): string[] {
   const parts: string[] = [];
   let rest = [...line];
-  while (rest.length > 0 && !fitsPage(rest.join(''))) {
+  while (rest.length > 1 && !fitsPage(rest.join(''))) {
     let end = rest.length - 1;
-    while (end > 1 && !fitsPage(rest.slice(0, end).join(''))) end -= 1;
+    while (end > 0 && !fitsPage(rest.slice(0, end).join(''))) end -= 1;
+    if (end === 0) break;
     const space = rest.lastIndexOf(' ', end);
     const cut = space > 0 ? space : end;
     parts.push(rest.slice(0, cut).join(''));

@@ -1,13 +1,33 @@
-import { longestAnswer } from './answer.ts';
-import { longest } from './format.ts';
-import { type Answer, type Menu, type Node, optionsOf, type To, type Way, waysOf } from './menu.ts';
+import { longestAnswer, longestShown } from './answer.ts';
+import { factOf, fill, longestValue, placeholdersIn } from './format.ts';
+import {
+  type Answer,
+  type Menu,
+  type Node,
+  nodeNamed,
+  optionsOf,
+  type To,
+  type Way,
+  waysOf,
+} from './menu.ts';
 import type { Facts, State, World } from './state.ts';
+import { measure, speltAtMost } from './text.ts';
 
-/** What a fact promises: the longest that each of its values can be, and how many rows it lists at the most. */
+/**
+ * What a fact promises: the longest that each of its values can be on a screen, in septets (`speltAtMost` for
+ * values in any script), and how many rows it lists at the most.
+ */
 export type Shape = { values: Record<string, number>; rows?: number };
 
 /** What a document may name: facts with their shapes, effects with their arguments. */
 export type Known = { facts: Record<string, Shape>; effects: Record<string, readonly string[]> };
+
+/** The verdicts on each kind of secret. */
+export const VERDICTS: Readonly<Record<string, readonly string[]>> = {
+  pin: ['right', 'change', 'link', 'wrong', 'locked'],
+  newPin: ['good', 'weak'],
+  pinAgain: ['same', 'different'],
+};
 
 /** A step that a subscriber can take: what is typed on one screen, and the screen that follows. */
 export type Edge = { from: string; input: string; to: string; way: Way };
@@ -34,19 +54,15 @@ export function edgesOf(menu: Menu): Edge[] {
   return [...forward, ...returning];
 }
 
-/** The shortest texts that lead to each node from the first screen: inputs, joined by `*`. */
-export function pathsOf(menu: Menu, edges: Edge[]): Map<string, string> {
-  const paths = new Map([[menu.root, '']]);
-  const queue = [menu.root];
-  for (let node = queue.shift(); node !== undefined; node = queue.shift()) {
-    const before = paths.get(node) ?? '';
-    for (const { to, input } of edges.filter(({ from, way }) => from === node && way.invalid === undefined)) {
-      if (paths.has(to) || !(to in menu.nodes)) continue;
-      paths.set(to, before === '' ? input : `${before}*${input}`);
-      queue.push(to);
+/** The nodes to which some way leads from the first screen. Back leads only where somebody was before. */
+export function reachable(menu: Menu, edges: Edge[]): Set<string> {
+  const reached = new Set([menu.root]);
+  for (const node of reached) {
+    for (const { from, to, way } of edges) {
+      if (from === node && way.to !== 'back' && nodeNamed(menu, to) !== undefined) reached.add(to);
     }
   }
-  return paths;
+  return reached;
 }
 
 /** The nodes from which an END can be reached. */
@@ -58,6 +74,9 @@ export function leadingOut(menu: Menu, edges: Edge[]): Set<string> {
   }
   return out;
 }
+
+/** A caller of whom nothing is known. */
+export const SAMPLE_PHONE = '+260971234567';
 
 /** Something that a subscriber could type as an answer of this kind. */
 export function sampleOf(answer: Answer): string {
@@ -74,7 +93,7 @@ export function sampleOf(answer: Answer): string {
     case 'email':
       return 'a@b.co';
     case 'phone':
-      return '+260971234567';
+      return SAMPLE_PHONE;
     case 'customerId':
       return 'CABCDEFGH';
     default:
@@ -82,32 +101,67 @@ export function sampleOf(answer: Answer): string {
   }
 }
 
-/** The longest that every value of a session can be: what its question allows, or what it is set from. */
+/**
+ * The longest that every value of a session can be on a screen, in septets: what its question allows, or
+ * what it is set from. A value that is set from itself and more has no longest: `Infinity`.
+ */
 export function lengthsOf(menu: Menu, known: Known): (name: string) => number {
-  const kept = new Map<string, number>();
+  const kept = new Map([
+    ['phone', 16],
+    ['language', 2],
+  ]);
   const length = (name: string): number => {
-    const [fact = '', value = ''] = name.includes('.') ? name.split('.') : ['', name];
-    if (fact !== '' && fact !== 'row') return known.facts[fact]?.values[value] ?? 0;
-    return kept.get(value) ?? (value === 'phone' ? 16 : 0);
+    const fact = factOf(name)[0];
+    return (fact === undefined ? kept.get(name) : shapeOf(known, fact)?.values[valueIn(name)]) ?? 0;
   };
-  for (const node of Object.values(menu.nodes)) {
-    if ('ask' in node && node.save !== undefined) kept.set(node.save, longestAnswer(node.answer));
-    const rows = 'list' in node ? (known.facts[node.from]?.values ?? {}) : {};
-    const inRow = (name: string) => (name.startsWith('row.') ? (rows[name.slice(4)] ?? 0) : length(name));
-    const sets = [...optionsOf(node).map(({ set }) => set ?? {}), 'list' in node ? node.set : {}];
-    for (const [name, value] of sets.flatMap((set) => Object.entries(set))) {
-      kept.set(name, Math.max(kept.get(name) ?? 0, longest(value, inRow).length));
-    }
+  const keep = (name: string, septets: number): boolean => {
+    const longer = septets > (kept.get(name) ?? -1);
+    if (longer) kept.set(name, septets);
+    return longer;
+  };
+  const nodes = Object.values(menu.nodes);
+  for (const node of nodes)
+    if ('ask' in node && node.save !== undefined) keep(node.save, longestShown(node.answer));
+  const sets = nodes.flatMap((node) =>
+    setsOf(node).map(([name, value]) => ({ name, value, rows: rowsOf(node, known) })),
+  );
+  // Values are set from one another: what still grows after as many rounds as there are values grows always.
+  for (let round = 0; round <= sets.length; round += 1) {
+    const grown = sets.filter(({ name, value, rows }) => keep(name, longestSet(value, rows, length)));
+    if (round === sets.length) for (const { name } of grown) kept.set(name, Number.POSITIVE_INFINITY);
   }
   return length;
 }
 
-/** The world in which every value is as long as it can be, and every list as full. */
-export function worstWorld(known: Known): World {
+function longestSet(text: string, rows: Record<string, number>, length: (name: string) => number): number {
+  const names = placeholdersIn(text).map(({ name }) => name);
+  const septets = names.map((name) => (name.startsWith('row.') ? (rows[valueIn(name)] ?? 0) : length(name)));
+  if (septets.includes(Number.POSITIVE_INFINITY)) return Number.POSITIVE_INFINITY;
+  const scope = Object.fromEntries(names.map((name, index) => [name, longestValue(septets[index] ?? 0)]));
+  const { alphabet, units } = measure(fill(text, scope));
+  return alphabet === 'gsm' ? units : speltAtMost(2 * units);
+}
+
+/** The values of the rows that a node lists, with their longest. */
+export function rowsOf(node: Node, known: Known): Record<string, number> {
+  return 'list' in node ? (shapeOf(known, node.from)?.values ?? {}) : {};
+}
+
+/** What a fact promises, where there is such a fact. */
+export function shapeOf(known: Known, fact: string): Shape | undefined {
+  return Object.hasOwn(known.facts, fact) ? known.facts[fact] : undefined;
+}
+
+function valueIn(name: string): string {
+  return name.slice(name.indexOf('.') + 1);
+}
+
+/** The world in which every value is as long as it can be, and every list as full, or of so many rows. */
+export function worstWorld(known: Known, most = Number.POSITIVE_INFINITY): World {
   const facts: Record<string, Facts[string]> = {};
   for (const [name, { values, rows }] of Object.entries(known.facts)) {
-    const full = Object.fromEntries(Object.entries(values).map(([value, most]) => [value, 'm'.repeat(most)]));
-    facts[name] = rows === undefined ? full : Array.from({ length: rows }, () => full);
+    const full = mapped(values, longestValue);
+    facts[name] = rows === undefined ? full : Array.from({ length: Math.min(rows, most) }, () => full);
   }
   return { facts, msisdn: '+123456789012345' };
 }
@@ -116,16 +170,25 @@ export function worstWorld(known: Known): World {
 export function worstState(menu: Menu, node: string, language: string, known: Known): State {
   const length = lengthsOf(menu, known);
   const names = Object.values(menu.nodes).flatMap(keptBy);
-  const vars = Object.fromEntries(names.map((name) => [name, 'm'.repeat(length(name))]));
+  const vars = Object.fromEntries(names.map((name) => [name, longestValue(length(name))]));
   const turns = { more: false, previous: false };
   return { node, back: [], misses: 0, vars, language, page: 0, turns, items: {} };
 }
 
+function mapped(values: Record<string, number>, write: (most: number) => string): Record<string, string> {
+  return Object.fromEntries(Object.entries(values).map(([name, most]) => [name, write(most)]));
+}
+
+/** What a node's options and items keep, and from what. */
+export function setsOf(node: Node): [name: string, value: string][] {
+  const sets = [...optionsOf(node).map(({ set }) => set ?? {}), 'list' in node ? node.set : {}];
+  return sets.flatMap((set) => Object.entries(set));
+}
+
 /** The values that a node keeps. */
 export function keptBy(node: Node): string[] {
-  const sets = [...optionsOf(node).map(({ set }) => set ?? {}), 'list' in node ? node.set : {}];
   const saved = 'ask' in node && node.save !== undefined ? [node.save] : [];
-  return [...saved, ...sets.flatMap((set) => Object.keys(set))];
+  return [...saved, ...setsOf(node).map(([name]) => name)];
 }
 
 /**
@@ -157,21 +220,21 @@ export function longestText(menu: Menu, edges: Edge[]): { path: string; length: 
 const MOST_STEPS = 200_000;
 
 function isAnswer(menu: Menu, name: string, input: string): boolean {
-  const node = menu.nodes[name];
+  const node = nodeNamed(menu, name);
   return node !== undefined && !optionsOf(node).some(({ key }) => key === input);
 }
 
 /** How many screens with choices are passed on the shortest way to each node. */
 export function depthsOf(menu: Menu, edges: Edge[]): Map<string, number> {
   const counts = (name: string) => {
-    const node = menu.nodes[name];
+    const node = nodeNamed(menu, name);
     return node !== undefined && ('choose' in node || 'list' in node) ? 1 : 0;
   };
   const depths = new Map([[menu.root, counts(menu.root)]]);
   const queue = [menu.root];
   for (let node = queue.shift(); node !== undefined; node = queue.shift()) {
-    for (const { to } of edges.filter(({ from }) => from === node)) {
-      if (depths.has(to) || !(to in menu.nodes)) continue;
+    for (const { to, way } of edges.filter(({ from }) => from === node)) {
+      if (depths.has(to) || way.to === 'back' || nodeNamed(menu, to) === undefined) continue;
       depths.set(to, (depths.get(node) ?? 0) + counts(to));
       queue.push(to);
     }

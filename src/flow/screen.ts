@@ -16,6 +16,8 @@ export type Screen = {
 /** The screen as a handset shows it: lines joined by a line feed (3GPP TS 23.038: CR is padding). */
 export function screenText(screen: Screen): string {
   const lines = screen.options.map((option) => `${option.key}. ${option.label}`);
-  if (screen.notice !== undefined) return [screen.notice, screen.words, ...lines].join('\n');
-  return [screen.words, ...lines].join('\n');
+  const notice = screen.notice === undefined ? [] : [screen.notice];
+  // A further page may be options only.
+  const words = screen.words === '' ? [] : [screen.words];
+  return [...notice, ...words, ...lines].join('\n');
 }

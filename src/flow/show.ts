@@ -4,6 +4,7 @@ import {
   type List,
   type Menu,
   type Node,
+  nodeNamed,
   type Option,
   optionsOf,
   type Text,
@@ -11,7 +12,7 @@ import {
   wordsOf,
 } from './menu.ts';
 import { pagesOf, type Sheet } from './page.ts';
-import type { Screen, ScreenOption } from './screen.ts';
+import { type Screen, type ScreenOption, screenText } from './screen.ts';
 import type { FactValue, Needs, State, Step, World } from './state.ts';
 
 /**
@@ -29,7 +30,7 @@ export function show(menu: Menu, state: State, world: World): Step | Needs {
   const pages = pagesOf(sheetOf(menu, node, scope, scopes), {
     ...turners(menu, node, state.language),
     budget: menu.budget,
-    notice: 'end' in node ? '' : longestNotice(menu, state.node, state.language),
+    notices: noticesOf(menu, state.node, state.language),
     most: 'list' in node ? node.per : 0,
   });
   const page = Math.min(state.page, pages.length - 1);
@@ -64,9 +65,10 @@ function sheetOf(menu: Menu, node: Node, scope: Scope, rows: Scope[]): Sheet {
 /** The facts that a node's screen needs. */
 function factsOf(node: Node, language: string): string[] {
   const texts = [wordsOf(node), ...optionsOf(node).map(({ label }) => label)];
-  const listed =
-    'list' in node ? [node.from, ...factsIn(node.label, language), ...factsIn(node.empty, language)] : [];
-  return [...(node.facts ?? []), ...listed, ...texts.flatMap((text) => factsIn(text, language))];
+  const listed = 'list' in node ? [node.label, node.empty, ...Object.values(node.set)] : [];
+  const from = 'list' in node ? [node.from] : [];
+  const named = [...texts, ...listed].flatMap((text) => factsIn(text, language));
+  return [...(node.facts ?? []), ...from, ...named];
 }
 
 function keptBy(node: List, rows: Scope[]): Record<string, Record<string, string>> {
@@ -83,7 +85,8 @@ function rowsOf(world: World, { from }: List): readonly Readonly<Record<string, 
   return value;
 }
 
-function isRows(value: FactValue | undefined): value is readonly Readonly<Record<string, string>>[] {
+/** Whether a fact is a list. */
+export function isRows(value: FactValue | undefined): value is readonly Readonly<Record<string, string>>[] {
   return Array.isArray(value);
 }
 
@@ -114,16 +117,15 @@ export function turners(
   };
 }
 
-/** The longest line that can come to stand above a node's screen. */
-export function longestNotice(menu: Menu, name: string, language: string): string {
+/** Every line that can come to stand above a node's screen. */
+export function noticesOf(menu: Menu, name: string, language: string): string[] {
   const node = nodeAt(menu, name);
   const leading = Object.values(menu.nodes).flatMap(waysFrom);
   const texts = [
     'ask' in node && node.invalid !== undefined ? node.invalid : menu.invalid,
     ...leading.flatMap((way) => (way.to === name && way.invalid !== undefined ? [way.invalid] : [])),
   ];
-  const lines = texts.map((text) => inLanguage(text, language));
-  return lines.reduce((longest, line) => (line.length > longest.length ? line : longest), '');
+  return [...new Set(texts.map((text) => inLanguage(text, language)))];
 }
 
 /** Everything that a text may name now. */
@@ -134,6 +136,13 @@ export function scopeOf(state: State, world: World): Scope {
     for (const [name, value] of Object.entries(values)) scope[`${fact}.${name}`] = value;
   }
   return scope;
+}
+
+/** The screen of a state in one piece, whether it fits or not. */
+export function wholeText(menu: Menu, state: State, world: World): string {
+  const node = nodeAt(menu, state.node);
+  const { words, options } = sheetOf(menu, node, scopeOf(state, world), []);
+  return screenText({ end: false, node: state.node, words, options });
 }
 
 /** The facts whose values a text names. */
@@ -149,7 +158,7 @@ export function need(missing: string[], { account }: State): Needs {
 
 /** A node by its name. */
 export function nodeAt(menu: Menu, name: string): Node {
-  const node = menu.nodes[name];
+  const node = nodeNamed(menu, name);
   if (node === undefined) throw new Error(`service ${menu.service} has no node ${name}`);
   return node;
 }

@@ -7,6 +7,8 @@ import {
   type Menu,
   type Node,
   optionsOf,
+  PLACES,
+  sameKey,
   type Text,
   type To,
   type Way,
@@ -37,32 +39,37 @@ export function begin(menu: Menu, world: World, language = menu.languages[0] ?? 
 export function step(menu: Menu, state: State, input: string | Verdict, world: World): Step | Needs {
   const node = nodeAt(menu, state.node);
   if (typeof input !== 'string') return judged(menu, state, node, input, world);
-  const key = input.trim().toLowerCase();
-  const option = optionsOf(node).find((printed) => printed.key.toLowerCase() === key);
+  const option = optionsOf(node).find(({ key }) => sameKey(key, input));
   if (option !== undefined) return choose(menu, state, option.set ?? {}, option.to, world);
-  if ('list' in node && state.items[key] !== undefined) {
-    return follow(menu, { ...state, vars: { ...state.vars, ...state.items[key] } }, node.to, world);
+  const item = Object.entries(state.items).find(([key]) => sameKey(key, input));
+  if ('list' in node && item !== undefined) {
+    return follow(menu, { ...state, vars: { ...state.vars, ...item[1] } }, node.to, world);
   }
-  const turned = turn(menu, state, node, key, world);
+  const turned = turn(menu, state, node, input, world);
   if (turned !== undefined) return turned;
   // On a question only keys that stand on the screen are keys: anything else may be the answer.
   if ('ask' in node) return answered(menu, state, node, input, world);
-  if (key === menu.keys.back && state.node !== menu.root) return go(menu, state, 'back', world);
-  if (key === menu.keys.home && state.node !== menu.root) return go(menu, state, 'home', world);
+  for (const place of PLACES) {
+    if (sameKey(menu.keys[place], input) && state.node !== menu.root) return go(menu, state, place, world);
+  }
   return miss(menu, state, menu.invalid, world);
 }
 
 function choose(menu: Menu, state: State, set: Record<string, string>, to: To, world: World): Step | Needs {
+  const missing = missingIn(Object.values(set), state, world);
+  if (missing.length > 0) return need(missing, state);
   const scope = scopeOf(state, world);
   const kept = Object.entries(set).map(([name, value]) => [name, fill(value, scope)]);
   return follow(menu, { ...state, vars: { ...state.vars, ...Object.fromEntries(kept) } }, to, world);
 }
 
 /** Another page of the same screen, where the key turns to one. */
-function turn(menu: Menu, state: State, node: Node, key: string, world: World): Step | Needs | undefined {
+function turn(menu: Menu, state: State, node: Node, typed: string, world: World): Step | Needs | undefined {
   const { more, previous } = turners(menu, node, state.language);
-  const by = state.turns.more && key === more.key ? 1 : state.turns.previous && key === previous.key ? -1 : 0;
-  if (by === 0) return undefined;
+  const forward = state.turns.more && sameKey(more.key, typed);
+  const backward = state.turns.previous && sameKey(previous.key, typed);
+  if (!forward && !backward) return undefined;
+  const by = forward ? 1 : -1;
   const turned = show(menu, { ...state, page: state.page + by, misses: 0 }, world);
   return 'needs' in turned ? turned : { ...turned, same: true };
 }
@@ -78,10 +85,13 @@ export type Hearing = {
 /** How the current screen listens. */
 export function hearing(menu: Menu, state: State): Hearing {
   const node = nodeAt(menu, state.node);
+  const { more, previous } = turners(menu, node, state.language);
+  const turning = [...(state.turns.more ? [more.key] : []), ...(state.turns.previous ? [previous.key] : [])];
+  const places = 'ask' in node ? [] : PLACES.map((place) => menu.keys[place]);
   return {
     whole:
       'ask' in node && (node.answer.kind === 'text' || (node.answer.kind === 'pattern' && node.answer.stars)),
-    star: optionsOf(node).some((option) => option.key === '*'),
+    star: [...optionsOf(node).map(({ key }) => key), ...turning, ...places].includes('*'),
   };
 }
 
@@ -89,7 +99,7 @@ export function hearing(menu: Menu, state: State): Hearing {
 export function secretOf(menu: Menu, state: State, input: string): Ask | undefined {
   const node = nodeAt(menu, state.node);
   if (!('ask' in node) || !isSecret(node.answer)) return undefined;
-  return optionsOf(node).some(({ key }) => key === input.trim()) ? undefined : node;
+  return optionsOf(node).some(({ key }) => sameKey(key, input)) ? undefined : node;
 }
 
 /** Whether a walk may pass what would happen here (RULINGS.md 3). */
@@ -137,10 +147,8 @@ function follow(
 /** Goes where the way leads, and says what is to happen. */
 function travel(menu: Menu, state: State, way: Way, world: World, scope: Scope): Step | Needs {
   const effects = (way.effects ?? []).flatMap((effect) => Object.entries(effect));
-  const wanted = effects
-    .flatMap(([, args]) => Object.values(args))
-    .flatMap((text) => factsIn(text, state.language));
-  const missing = wanted.filter((fact) => world.facts[fact] === undefined);
+  const args = effects.flatMap(([, args]) => Object.values(args));
+  const missing = missingIn(args, state, world);
   if (missing.length > 0) return need(missing, state);
   const filled = effects.map(([kind, args]): Effect => {
     const entries = Object.entries(args).map(([name, text]) => [
@@ -155,6 +163,13 @@ function travel(menu: Menu, state: State, way: Way, world: World, scope: Scope):
   // What is done cannot be gone back behind: `0` leads home from here (RULINGS.md 11).
   const cut = isWalkable(filled) ? went.state : { ...went.state, back: [] };
   return { ...went, state: cut, effects: [...filled, ...went.effects] };
+}
+
+/** The facts that texts name and that are not loaded yet. */
+function missingIn(texts: Text[], state: State, world: World): string[] {
+  return texts
+    .flatMap((text) => factsIn(text, state.language))
+    .filter((fact) => world.facts[fact] === undefined);
 }
 
 /** What an effect means to the session itself. */
@@ -187,7 +202,9 @@ function miss(menu: Menu, state: State, notice: Text, world: World, node = state
   const misses = state.misses + 1;
   if (misses < MOST_MISSES) {
     const page = node === state.node ? state.page : 0;
-    const again = show(menu, { ...state, node, misses, page }, world);
+    // Asked again one screen earlier, `0` leads to where it led from there.
+    const back = node !== state.node && state.back.at(-1) === node ? state.back.slice(0, -1) : state.back;
+    const again = show(menu, { ...state, node, back, misses, page }, world);
     if ('needs' in again) return again;
     const screen = { ...again.screen, notice: inLanguage(notice, state.language) };
     return { ...again, screen, course: 'invalid', same: node === state.node };

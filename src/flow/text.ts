@@ -31,28 +31,73 @@ export function measure(text: string): Measure {
   return { alphabet: 'gsm', units: septets };
 }
 
-/** Whether a screen text fits `budget` septets, or 80 UCS-2 code units where it needs those. */
+/**
+ * Whether a screen text fits `budget` septets, or as many UCS-2 code units as are left of it: 80, and of a
+ * small budget half, so that a text never comes to fit by a foreign character.
+ */
 export function fits(text: string, budget = SEPTET_BUDGET): boolean {
   const { alphabet, units } = measure(text);
-  return alphabet === 'gsm' ? units <= budget : units <= UCS2_LIMIT;
+  return units <= (alphabet === 'gsm' ? budget : ucs2Budget(budget));
+}
+
+/** The UCS-2 code units of a screen whose budget is so many septets. */
+export function ucs2Budget(budget: number): number {
+  return Math.min(UCS2_LIMIT, Math.floor(budget / 2));
 }
 
 /**
  * What a subscriber typed, as a screen shows it: a character outside the GSM alphabet would halve the
- * screen for everybody's text, so it is spelt in letters that are in it.
+ * screen for everybody's text, so it is spelt in letters of the basic table. `speltAtMost` says how long
+ * that can be.
  */
 export function spelt(value: string): string {
   if (measure(value).alphabet === 'gsm') return value;
   const characters = [...value.normalize('NFC')];
-  const letters = characters
-    .map((character) => (isGsm(character) ? character : anyAscii(character)))
-    .join('');
+  const letters = characters.map((character) => (isGsm(character) ? character : basic(character))).join('');
   // Some scripts take several letters for one of theirs; a screen has room for what was counted.
-  return letters.slice(0, Math.max(characters.length, SHORTEST_SPELLING));
+  let room = Math.max(septetsAsTyped(characters), SHORTEST_SPELLING);
+  let end = 0;
+  for (const letter of letters) {
+    room -= septetsOf(letter);
+    if (room < 0) break;
+    end += letter.length;
+  }
+  return letters.slice(0, end);
+}
+
+/** The most septets that a value of so many septets takes when it is spelt, where it is in any script. */
+export function speltAtMost(septets: number): number {
+  return Math.max(septets, SHORTEST_SPELLING);
 }
 
 /** Short values may grow when they are spelt: a name of four signs is a whole name. */
 const SHORTEST_SPELLING = 24;
+
+/** ASCII characters that are in the extension table, or in none, and what stands for them in a spelling. */
+const PLAIN: Record<string, string> = {
+  '[': '(',
+  ']': ')',
+  '{': '(',
+  '}': ')',
+  '\\': '/',
+  '|': '/',
+  '~': '-',
+  '`': "'",
+};
+
+/** A character in letters of the basic table; what is no letter, sign or space is left out. */
+function basic(character: string): string {
+  const ascii = [...anyAscii(character)].map((letter) => PLAIN[letter] ?? letter);
+  return ascii.filter((letter) => BASIC.has(letter)).join('');
+}
+
+function septetsAsTyped(characters: string[]): number {
+  return characters.reduce((sum, character) => sum + septetsOf(character), 0);
+}
+
+function septetsOf(character: string): number {
+  return EXTENSION.has(character) ? 2 : 1;
+}
 
 function isGsm(character: string): boolean {
   return BASIC.has(character) || EXTENSION.has(character);

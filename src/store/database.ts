@@ -68,10 +68,11 @@ export function openPostgres(url: string, onLost: (error: Error) => void): Datab
 }
 
 /**
- * Opens the embedded Postgres in a directory. It has one connection, and no statement limit is enforced
- * in it: callers stop waiting at their deadline instead. Throws `DirectoryInUse`.
+ * Opens the embedded Postgres in a directory, or in memory without one. It has one connection, and no
+ * statement limit is enforced in it: callers stop waiting at their deadline instead. Throws
+ * `DirectoryInUse`.
  */
-export async function openEmbeddedDatabase(directory: string): Promise<Database> {
+export async function openEmbeddedDatabase(directory?: string): Promise<Database> {
   const { pglite, release } = await openEmbedded(directory);
   const sql: Sql = async (_name, text, values) =>
     (await pglite.query<Record<string, unknown>>(text, values)).rows;

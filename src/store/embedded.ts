@@ -10,8 +10,14 @@ export class DirectoryInUse extends Error {
   }
 }
 
-/** Opens PGlite under `directory`, made if missing, held by a lock file. Throws `DirectoryInUse`. */
-export async function openEmbedded(directory: string): Promise<{ pglite: PGlite; release(): Promise<void> }> {
+/**
+ * Opens PGlite under `directory`, made if missing, held by a lock file; without one in memory, for a player
+ * that leaves nothing behind. Throws `DirectoryInUse`.
+ */
+export async function openEmbedded(
+  directory?: string,
+): Promise<{ pglite: PGlite; release(): Promise<void> }> {
+  if (directory === undefined) return { pglite: await PGlite.create(), release: async () => {} };
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const lock = join(directory, 'lock');
   hold(lock, directory);

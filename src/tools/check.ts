@@ -1,0 +1,30 @@
+/**
+ * `npm run menus:check [-- folder]`: every problem and warning of every document, one line each: file and
+ * line, node, what is wrong and its remedy, the keys that lead there. Exits 1 where a document is refused.
+ */
+import { existsSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { findServices, giveUp, SERVICES } from './project.ts';
+
+const [folder = SERVICES, ...others] = parseArgs({ allowPositionals: true }).positionals;
+if (others.length > 0 || !existsSync(folder)) {
+  giveUp(`usage: npm run menus:check [-- folder]; there is no folder ${[folder, ...others].join(' ')}`);
+}
+
+const found = findServices(folder);
+const lines = found.flatMap(({ service, read }) => {
+  if (read.menu === undefined) return read.problems.map((problem) => `error    ${problem}`);
+  const { nodes, languages } = read.menu;
+  const warnings = read.warnings.map((warning) => `warning  ${warning}`);
+  return [
+    ...warnings,
+    `sound    ${service}: ${Object.keys(nodes).length} screens in ${languages.join(', ')}`,
+  ];
+});
+const refused = found.filter(({ read }) => read.menu === undefined).map(({ service }) => service);
+const sound = found.length - refused.length;
+const verdict = refused.length === 0 ? '' : `, refused: ${refused.join(', ')}`;
+process.stdout.write(
+  `${[...lines, `${sound} of ${found.length} services are sound${verdict}`].join('\n')}\n`,
+);
+process.exitCode = found.length === 0 || refused.length > 0 ? 1 : 0;

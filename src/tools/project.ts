@@ -1,0 +1,51 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { EFFECTS } from '../effects/effect.ts';
+import type { Known } from '../flow/plan.ts';
+import { type Parsed, parseMenu } from '../menus.ts';
+import { SHAPES } from '../services/facts.ts';
+
+/** Where things are in a checkout; tools know no settings. */
+export const ROOT = join(import.meta.dirname, '..', '..');
+export const SERVICES = join(ROOT, 'src', 'services');
+export const MIGRATIONS = join(ROOT, 'migrations');
+
+/** A service as it lies on the disk: the document, or why it is none. */
+export type Found = { service: string; file: string; read: Parsed };
+
+/** Every service of a folder, one by one, so that a bad one does not hide the others. */
+export function findServices(folder: string): Found[] {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => ({ service: name, ...readService(folder, name) }))
+    .sort((a, b) => a.service.localeCompare(b.service));
+}
+
+function readService(folder: string, service: string): Omit<Found, 'service'> {
+  const path = join(folder, service, 'menu.yaml');
+  const file = relative(process.cwd(), path);
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch {
+    return { file, read: { problems: [`${file}: there is no such file: write it, or remove the folder`] } };
+  }
+  const read = parseMenu(text, file, knownOf(service));
+  if (read.menu !== undefined && read.menu.service !== service) {
+    const line = text.split('\n').findIndex((words) => words.startsWith('service:')) + 1;
+    const problem = `${file}:${line}: service: is ${read.menu.service}: name it ${service}, like its folder`;
+    return { file, read: { problems: [problem] } };
+  }
+  return { file, read };
+}
+
+/** What the document of a service may name. */
+function knownOf(service: string): Known {
+  return { facts: SHAPES[service] ?? {}, effects: EFFECTS };
+}
+
+/** Says why a tool cannot go on, in words for a person, and ends it. */
+export function giveUp(problem: string): never {
+  process.stderr.write(`${problem}\n`);
+  process.exit(1);
+}
