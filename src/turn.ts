@@ -9,8 +9,9 @@ import { begin, type Step } from './flow/step.ts';
 import { type Ears, type Heeded, hearAll, type Place, withFacts } from './hear.ts';
 import { type Located, locate } from './locate.ts';
 import type { Menus } from './menus.ts';
+import type { Db } from './store/accounts.ts';
 import { Unavailable } from './store/sql.ts';
-import type { KnownTurn, Turns } from './store/turns.ts';
+import type { KnownTurn } from './store/turns.ts';
 
 /** What a turn needs; times are in milliseconds. */
 export type Parts = Omit<Ears & Committed, 'heard' | 'deadline'> & {
@@ -19,10 +20,16 @@ export type Parts = Omit<Ears & Committed, 'heard' | 'deadline'> & {
   /** A session idle for longer is expired. */
   ttl: number;
   /** The language that a phone chose, for services that speak several. */
-  languageOf(phone: Buffer): Promise<string | undefined>;
-  /** Runs with this session's key locked across all instances. */
-  underLock<T>(sessionKey: Buffer, run: (turns: Turns) => Promise<T>): Promise<T>;
+  languageOf(db: Db, phone: Buffer): Promise<string | undefined>;
+  /**
+   * Runs with this session's key locked across all instances, all of it on the connection that holds the
+   * lock: whoever waits for another one there can wait for somebody who waits for the lock.
+   */
+  underLock<T>(sessionKey: Buffer, run: (locked: Connected) => Promise<T>): Promise<T>;
 };
+
+/** What of a turn speaks to the database. */
+type Connected = Pick<Ears & Committed, 'turns' | 'db' | 'transact'>;
 
 /**
  * Losing a race means that somebody's row is there now: the turn itself, or one more of those that a walk
@@ -76,7 +83,7 @@ async function tryTurn(turn: Turn): Promise<Answer | 'contested'> {
     if (!found.nearMidnight) return open(turn, located, ruling.dial);
     // Around midnight two instances can hold different days for one opening: the only time at which the
     // key alone does not decide.
-    return turn.underLock(located.sessionKey, (locked) => tryTurn({ ...turn, turns: locked }));
+    return turn.underLock(located.sessionKey, (locked) => tryTurn({ ...turn, ...locked }));
   }
   if (known === undefined || found.dial === undefined) throw new Unavailable('contested');
   if (ruling.do === 'replay') return replay(known);
@@ -112,7 +119,9 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
     addressAt: openingAddressAt,
   };
   const chosen =
-    menu.languages.length > 1 ? await turn.languageOf(turn.digests.phone(turn.heard.msisdn)) : undefined;
+    menu.languages.length > 1
+      ? await turn.languageOf(turn.db, turn.digests.phone(turn.heard.msisdn))
+      : undefined;
   const language = menu.languages.find((known) => known === chosen);
   const root = turn.digests.text(sessionKey, '');
   const first = await withFacts(turn, place.service, (world) => begin(menu, world, language));

@@ -206,7 +206,7 @@ function home(menu: Menu, state: State, world: World): Step | Needs {
 function miss(menu: Menu, state: State, notice: Text, world: World, node = state.node): Step | Needs {
   const misses = state.misses + 1;
   if (misses < MOST_MISSES) {
-    const again = show(menu, { ...state, node, misses }, world);
+    const again = show(menu, { ...state, node, back: backTo(state, node), misses }, world);
     if ('needs' in again) return again;
     return {
       ...again,
@@ -217,6 +217,12 @@ function miss(menu: Menu, state: State, notice: Text, world: World, node = state
   const words = inLanguage(menu.farewell, state.language);
   const screen: Screen = { end: true, node: state.node, words, options: [] };
   return { state: { ...state, misses }, screen, effects: [], course: 'gaveUp' };
+}
+
+/** Where `0` leads from a place that is returned to: not to the place itself. */
+function backTo(state: State, node: string): string[] {
+  const at = node === state.node ? -1 : state.back.lastIndexOf(node);
+  return at === -1 ? state.back : state.back.slice(0, at);
 }
 
 function show(menu: Menu, state: State, world: World): Step | Needs {
