@@ -6,7 +6,7 @@ import type { Course } from './flow/step.ts';
 import type { Heeded, Place } from './hear.ts';
 import type { Located } from './locate.ts';
 import type { Digests } from './seal/digests.ts';
-import { type Db, GuardFailed } from './store/accounts.ts';
+import type { Db } from './store/accounts.ts';
 import { claimEffect, type EffectKey, whoDid } from './store/effects.ts';
 import { type Sql, Unavailable } from './store/sql.ts';
 import type { NewTurn, Turns } from './store/turns.ts';
@@ -96,7 +96,7 @@ async function commitEffects(
     });
     return answer;
   } catch (error) {
-    if (error instanceof Contested || error instanceof GuardFailed) return 'contested';
+    if (error instanceof Contested) return 'contested';
     if (!(error instanceof DoneBefore)) throw error;
     return repeatDone(turn, rows, error.key);
   }

@@ -51,7 +51,7 @@ export function makeJudge(parts: JudgeParts): Judge {
 /** A PIN that was sent by SMS, or that somebody saw, is to be replaced by another one. */
 async function newPin({ db, accounts, pending }: JudgeParts, state: State, pin: string): Promise<Verdict> {
   const { account } = state;
-  if (account !== undefined && (await matchesPin(pin, (await accounts.byId(db, account)).verifier)))
+  if (account !== undefined && (await matchesPin(pin, (await accounts.byId(db, account)).verifier())))
     return { verdict: 'same' };
   return { verdict: 'good', keep: pending.seal(await hashPin(pin)) };
 }
@@ -73,7 +73,7 @@ async function checkPin(parts: JudgeParts, { state, msisdn, turn }: Heard, pin: 
       { key: id, nobody: account === undefined },
     ];
     if (!(await parts.attempts.begin(turn, keys))) return { verdict: 'locked' };
-    const right = await matchesPin(pin, account?.verifier ?? NO_PIN);
+    const right = await matchesPin(pin, account?.verifier() ?? NO_PIN);
     if (!right || account === undefined) return { verdict: 'wrong' };
     const change = account.mustChange;
     if (linked) return { verdict: change ? 'linkAndChange' : 'link', account: account.id };

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
@@ -45,6 +45,8 @@ async function main(): Promise<void> {
   const config = readConfig(process.env, services);
   const log = makeLog(config.logLevel);
   lastWords(log);
+  // Until there is anything to finish, leaving is all there is to it.
+  process.once('SIGTERM', leaveAtOnce);
   const [command, ...words] = process.argv.slice(2);
   if (command === 'migrate') return void (await migrateOnly(config, log));
   if (command !== undefined) return runCommand(config, log, command, words);
@@ -128,12 +130,13 @@ async function openDatabase(config: Config, log: Logger): Promise<Opened> {
   };
 }
 
-/** The generated key of an embedded database, made once. */
+/** The generated key of an embedded database, made once: there whole, or not there. */
 function keptKey(directory: string): string {
   const file = join(directory, 'key');
   if (!existsSync(file)) {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    writeFileSync(file, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600, flag: 'wx' });
+    const aside = `${file}.${process.pid}`;
+    writeFileSync(aside, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600 });
+    renameSync(aside, file);
   }
   return readFileSync(file, 'utf8').trim();
 }
@@ -224,8 +227,13 @@ function leaveWell(log: Logger, { app, drain, queue, database }: Running): void 
     log.info('stopped');
     process.exit(0);
   };
+  process.off('SIGTERM', leaveAtOnce);
   process.on('SIGTERM', () => void leave());
   process.on('SIGINT', () => void leave());
+}
+
+function leaveAtOnce(): void {
+  process.exit(0);
 }
 
 /** What nobody caught is logged like any error, without its message, and ends the process. */

@@ -9,7 +9,7 @@ import { begin, type Step } from './flow/step.ts';
 import { type Ears, type Heeded, hearAll, type Place, withFacts } from './hear.ts';
 import { type Located, locate } from './locate.ts';
 import type { Menus } from './menus.ts';
-import type { Db } from './store/accounts.ts';
+import { type Db, GuardFailed } from './store/accounts.ts';
 import { Unavailable } from './store/sql.ts';
 import type { KnownTurn } from './store/turns.ts';
 
@@ -37,6 +37,9 @@ type Connected = Pick<Ears & Committed, 'turns' | 'db' | 'transact'>;
  */
 const ATTEMPTS = MOST_PIECES + 2;
 
+/** A failed guard re-runs the turn at most so often (RULINGS.md 9). */
+const MOST_GUARDS = 3;
+
 /** A gateway that sends one input at a time could go on for ever; no honest session is longer. */
 const MOST_HOPS = 500;
 
@@ -61,9 +64,17 @@ export function makeTakeTurn(parts: Parts): TakeTurn {
 }
 
 async function takeTurn(parts: Parts, heard: Heard, deadline: Deadline): Promise<Answer> {
+  const turn = { ...parts, heard, deadline, route: route(heard.serviceCode, parts.codes) };
+  let guards = 0;
   for (let attempt = 1; attempt <= ATTEMPTS && deadline.left() > 0; attempt += 1) {
-    const answer = await tryTurn({ ...parts, heard, deadline, route: route(heard.serviceCode, parts.codes) });
-    if (answer !== 'contested') return answer;
+    try {
+      const answer = await tryTurn(turn);
+      if (answer !== 'contested') return answer;
+    } catch (error) {
+      // What an effect was told is no longer so: the turn is run again on fresh facts.
+      guards += 1;
+      if (!(error instanceof GuardFailed) || guards > MOST_GUARDS) throw error;
+    }
   }
   throw new Unavailable('contested');
 }

@@ -179,21 +179,25 @@ t.test("a stranger's open transaction", async (t) => {
       await stranger.query('begin');
       await stranger.query('insert into turns select * from held');
 
-      const blocked = timed(t, gateway, { sessionId, text: '1' });
+      // A gateway that retries sends copies, and all of them wait: not at the cost of other sessions.
+      const copies = Array.from({ length: 12 }, () => timed(t, gateway, { sessionId, text: '1' }));
       const { replies, slowest } = await timedAll(t, gateway, [...forty(), ...forty('2')]);
       t.same(
         replies.filter((reply) => reply.outcome !== 'ok'),
         [],
         'other sessions are answered',
       );
-      t.ok(slowest < 2_000, `and soon: the slowest of 80 in ${slowest} ms`);
-      const reply = await blocked;
-      t.match(reply, POLITE, `the one that is held is answered in ${Math.round(reply.ms)} ms`);
+      t.ok(slowest < 4_000, `and soon: the slowest of 80 in ${slowest} ms`);
+      const blocked = await Promise.all(copies);
+      const slowestCopy = Math.max(...blocked.map(({ ms }) => Math.round(ms)));
+      for (const reply of blocked) t.match(reply, POLITE);
+      t.ok(slowestCopy < 5_000, `those that are held are answered too: the slowest in ${slowestCopy} ms`);
       await stranger.query(end);
       await stranger.query('drop table held');
       t.match(
         await timed(t, gateway, { sessionId, text: '1' }),
-        { outcome: end === 'commit' ? 'replay' : 'ok', body: expected.body },
+        // A copy that was told to try again may have gone through since.
+        { outcome: end === 'commit' ? 'replay' : /^(ok|replay)$/, body: expected.body },
         'and gets its screen when asked again',
       );
     });

@@ -178,7 +178,7 @@ function travel(menu: Menu, state: State, way: Way, world: World, scope: Scope):
   const went = go(menu, after, way.to, world);
   if ('needs' in went) return went;
   // What is done cannot be gone back behind: `0` leads home from here (RULINGS.md 11).
-  const cut = isWalkable(filled) ? went.state : { ...went.state, back: [] };
+  const cut = filled.length === 0 ? went.state : { ...went.state, back: [] };
   return { ...went, state: cut, effects: [...filled, ...went.effects] };
 }
 

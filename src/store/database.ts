@@ -8,7 +8,7 @@ import {
 } from 'kysely';
 import pg from 'pg';
 import { openEmbedded } from './embedded.ts';
-import { type Row, type Sql, sqlState } from './sql.ts';
+import { type Row, type Sql, SqlState, sqlState } from './sql.ts';
 import type { Tables } from './tables.ts';
 
 /** Every wait on the database is bounded; in milliseconds. A request has 4.5 s in all (RULINGS.md 8). */
@@ -17,10 +17,13 @@ const STATEMENT_MS = 3_000;
 /** Behind the server's own limit: for a server that does not even answer that it gave up. */
 const QUERY_MS = 3_500;
 const IDLE_TRANSACTION_MS = 5_000;
-/** A stranger's open transaction must not stall the lane (RULINGS.md 21). */
-const LANE_LOCK_MS = 250;
+/** A stranger's open transaction must not stall the lane, nor the rows that go singly beside it (RULINGS.md 21). */
+const QUICK_LOCK_MS = 250;
 const LOCK_MS = 2_000;
-const CONNECTIONS = 8;
+const CONNECTIONS = 6;
+const SINGLE_CONNECTIONS = 4;
+/** Statements that may wait for a lock at length at a time, so that one key held cannot hold everybody. */
+const PATIENT = 3;
 /** One batch of reads and one of writes at a time: more lanes shrink the batches and lose. */
 const LANE_CONNECTIONS = 2;
 /** The pool may hold several dead connections that it has not heard of yet. */
@@ -44,20 +47,22 @@ type Embedded = Awaited<ReturnType<typeof openEmbedded>>['pglite'];
 /** Opens a Postgres server by URL. Nothing is connected yet; a terminated connection is only replaced. */
 export function openPostgres(url: string, onLost: (error: Error) => void): Database {
   const pool = connect(url, { max: CONNECTIONS, lock_timeout: LOCK_MS }, onLost);
-  const lane = connect(url, { max: LANE_CONNECTIONS, lock_timeout: LANE_LOCK_MS }, onLost);
+  const single = connect(url, { max: SINGLE_CONNECTIONS, lock_timeout: QUICK_LOCK_MS }, onLost);
+  const lane = connect(url, { max: LANE_CONNECTIONS, lock_timeout: QUICK_LOCK_MS }, onLost);
+  const pools = [pool, single, lane];
   return {
     kind: 'postgres',
     kysely: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }),
-    sql: statements(pool),
+    sql: patiently(statements(single), statements(pool)),
     laneSql: statements(lane),
     boss: { connectionString: url },
-    connections: () => ({
-      total: pool.totalCount + lane.totalCount,
-      idle: pool.idleCount + lane.idleCount,
-      waiting: pool.waitingCount + lane.waitingCount,
-    }),
+    connections: () => {
+      const count = (what: 'totalCount' | 'idleCount' | 'waitingCount') =>
+        pools.reduce((sum, { [what]: some }) => sum + some, 0);
+      return { total: count('totalCount'), idle: count('idleCount'), waiting: count('waitingCount') };
+    },
     close: async () => {
-      await Promise.all([pool.end(), lane.end()]);
+      await Promise.all(pools.map((each) => each.end()));
     },
   };
 }
@@ -148,6 +153,28 @@ function statements(pool: pg.Pool): Sql {
     }
   };
 }
+
+/** Quickly first; what finds a lock held then waits for it at length, a few at a time. */
+function patiently(quick: Sql, patient: Sql): Sql {
+  let waiting: Promise<unknown>[] = [];
+  return async (name, text, values) => {
+    try {
+      return await quick(name, text, values);
+    } catch (error) {
+      if (sqlState(error) !== SqlState.lockNotAvailable) throw error;
+      while (waiting.length >= PATIENT) await Promise.race(waiting);
+      const rows = patient(name, text, values);
+      const settled = rows.then(noop, noop);
+      waiting.push(settled);
+      void settled.then(() => {
+        waiting = waiting.filter((other) => other !== settled);
+      });
+      return await rows;
+    }
+  };
+}
+
+function noop(): void {}
 
 async function runOn(pool: pg.Pool, query: pg.QueryConfig<unknown[]>): Promise<Row[]> {
   const client = await pool.connect();
