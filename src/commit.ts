@@ -129,8 +129,13 @@ function rowsOf(
   const { heard, digests } = turn;
   const last = heeded.at(-1) as Heeded;
   const end = located.text.length;
-  // The whole text is an address too, where the walk stopped early or the opening has an id of its own.
-  const stops = [...heeded, { ...last, end, address: place.addressAt(end) }];
+  // The whole text is an address too, where the walk stopped early; and the id of the request, where it has one.
+  const whole = { ...last, end, address: place.addressAt(end) };
+  const stops = [
+    ...heeded,
+    whole,
+    ...(located.alias === undefined ? [] : [{ ...whole, address: located.alias }]),
+  ];
   const rows = new Map<string, NewTurn>();
   for (const { address, shown, step } of stops) {
     const name = address.toString('latin1');

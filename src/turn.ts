@@ -192,7 +192,7 @@ async function repeatEnd(turn: Turn, located: Located, parent: KnownTurn): Promi
 /** Stores what a text is told that nobody hears any more; false where it was heard after all. */
 async function settle(
   { heard, turns, deadline }: Turn,
-  { sessionKey, found, text, addressAt }: Located,
+  { sessionKey, found, text, addressAt, alias }: Located,
   parent: KnownTurn,
   memory: Memory,
   outcome: Outcome,
@@ -200,7 +200,7 @@ async function settle(
   const { dial, asked } = found;
   if (dial === undefined) throw new Error('nothing to settle without a dial');
   const { day } = dial;
-  const address = addressAt(text.length);
+  const address = alias ?? addressAt(text.length);
   return turns.insert(
     {
       sessionKey,
