@@ -103,6 +103,8 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   /** Everything that a telecom gateway calls: who may, how often, and one line a turn. */
   const gateways = async (scope: FastifyInstance, { secret }: { secret?: string }): Promise<void> => {
     scope.addHook('onRequest', async (request, reply) => {
+      // Gone before it could be read: there is nobody to answer, and no address to count it for.
+      if (request.socket.destroyed || request.ip === undefined) return reply.hijack();
       if (secret === undefined) {
         if (!parts.gatewayAllow.empty && !parts.gatewayAllow.has(request.ip)) {
           return void reply.code(403).send({ error: 'Forbidden' });

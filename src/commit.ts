@@ -6,7 +6,7 @@ import type { Course } from './flow/state.ts';
 import type { Heeded, Place } from './hear.ts';
 import type { Located } from './locate.ts';
 import type { Digests } from './seal/digests.ts';
-import { type Db, GuardFailed } from './store/accounts.ts';
+import type { Db } from './store/accounts.ts';
 import { claimEffect, type EffectKey, whoDid } from './store/effects.ts';
 import { type Sql, Unavailable } from './store/sql.ts';
 import type { NewTurn, Turns } from './store/turns.ts';
@@ -102,7 +102,7 @@ async function commitEffects(
     });
     return answer;
   } catch (error) {
-    if (error instanceof Contested || error instanceof GuardFailed) return 'contested';
+    if (error instanceof Contested) return 'contested';
     if (!(error instanceof DoneBefore)) throw error;
     return repeatDone(turn, rows, error.key);
   }
@@ -135,8 +135,13 @@ function rowsOf(
   const { heard, digests } = turn;
   const last = heeded.at(-1) as Heeded;
   const end = located.text.length;
-  // The whole text is an address too, where the walk stopped early or the opening has an id of its own.
-  const stops = [...heeded, { ...last, end, address: place.addressAt(end) }];
+  // The whole text is an address too, where the walk stopped early; and the id of the request, where it has one.
+  const whole = { ...last, end, address: place.addressAt(end) };
+  const stops = [
+    ...heeded,
+    whole,
+    ...(located.alias === undefined ? [] : [{ ...whole, address: located.alias }]),
+  ];
   const rows = new Map<string, NewTurn>();
   for (const { address, shown, resume, step } of stops) {
     const name = address.toString('latin1');

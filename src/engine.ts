@@ -108,7 +108,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
       rememberLanguage: rememberLanguage(digests),
       sms: sms(messages),
     },
-    languageOf: (phone) => languageOf(kysely, phone),
+    languageOf,
     enqueue: settings.enqueue,
     transact: (run) => kysely.transaction().execute((tx) => run(tx, sqlOf(tx))),
     underLock: (sessionKey, run) =>
@@ -116,7 +116,11 @@ export async function openEngine(database: Database, settings: EngineSettings): 
         await sql`select pg_advisory_xact_lock(hashtextextended(${sessionKey.toString('hex')}, 0))`.execute(
           tx,
         );
-        return run(turns.through(sqlOf(tx)));
+        return run({
+          turns: turns.through(sqlOf(tx)),
+          db: tx,
+          transact: (inside) => inside(tx, sqlOf(tx)),
+        });
       }),
   });
   return { ...keeping, takeTurn, menus, sessions: new Sessions(database.sql, box) };

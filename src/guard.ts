@@ -19,7 +19,7 @@ const LOOPBACK = parseNetworks('127.0.0.0/8,::1/128');
 
 /** What proxies add, the standard and the widespread ones. */
 const FORWARDED =
-  /^(via|forwarded|x-forwarded(-.+)?|(x-real|x-client|x-cluster-client|true-client|cf-connecting)-ip)$/;
+  /^(via|(x-original-)?(x-)?forwarded(-.+)?|x-original-forwarded-for|.*client-?ip|(x-real|cf-connecting)-ip|x-envoy-external-address)$/;
 
 /**
  * Who may do what (RULINGS.md 27 and 28). With tokens: a bearer token that has the scope. Without any:

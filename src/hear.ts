@@ -85,7 +85,8 @@ export async function hearAll(
             typed: piece.input,
             state,
             msisdn,
-            turn: rowKey(sessionKey, place, address),
+            // Where a gateway sends no accumulated text, two inputs may want one address.
+            turn: rowKey(sessionKey, place, ears.digests.below(address, 'input', piece.input)),
           });
     const next = await withFacts(ears, place.service, (world) => step(menu, state, input, world));
     if (careful && !isWalkable(next.effects)) break;

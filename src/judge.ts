@@ -12,7 +12,7 @@ export type Heard = {
   typed: string;
   state: State;
   msisdn: string;
-  /** What names the turn among all turns: copies of it reach the same verdict. */
+  /** What names the turn among all turns, and what was typed in it: copies of it reach the same verdict. */
   turn: Buffer;
 };
 
@@ -38,7 +38,7 @@ export function makeJudge(parts: JudgeParts): Judge {
     if (!new RegExp(`^\\d{${PIN_DIGITS}}$`).test(pin)) return { verdict: 'malformed' };
     if (ask.answer.kind === 'newPin') {
       if (isWeakPin(pin, msisdn)) return { verdict: 'weak' };
-      return { verdict: 'good', keep: parts.pending.seal(await parts.slots.run(() => hashPin(pin))) };
+      return parts.slots.run(() => newPin(parts, state, pin));
     }
     if (ask.answer.kind === 'pinAgain') {
       const first = parts.pending.open(state.vars[ask.answer.of] ?? '');
@@ -46,6 +46,14 @@ export function makeJudge(parts: JudgeParts): Judge {
     }
     return checkPin(parts, heard, pin);
   };
+}
+
+/** A PIN that was sent by SMS, or that somebody saw, is to be replaced by another one. */
+async function newPin({ db, accounts, pending }: JudgeParts, state: State, pin: string): Promise<Verdict> {
+  const { account } = state;
+  if (account !== undefined && (await matchesPin(pin, (await accounts.byId(db, account)).verifier())))
+    return { verdict: 'same' };
+  return { verdict: 'good', keep: pending.seal(await hashPin(pin)) };
 }
 
 /**
@@ -57,17 +65,19 @@ async function checkPin(parts: JudgeParts, { state, msisdn, turn }: Heard, pin: 
   const phone = parts.digests.phone(msisdn);
   return parts.slots.run(async () => {
     const { account, linked, typed } = await findAccount(parts, state, phone);
-    // An ID that is nobody's is counted too, for nothing but the same work (RULINGS.md 15).
-    const id = account?.customer ?? parts.digests.customer(`nobody\0${typed}`);
+    // An ID that is nobody's is counted too, for nothing but the same work (RULINGS.md 15): by phone, so that
+    // what a stranger does is not felt, or seen, on another one.
+    const id = account?.customer ?? parts.digests.customer(`nobody\0${typed}\0${msisdn}`);
     const keys = [
       { key: phone, nobody: false },
       { key: id, nobody: account === undefined },
     ];
     if (!(await parts.attempts.begin(turn, keys))) return { verdict: 'locked' };
-    const right = await matchesPin(pin, account?.verifier ?? NO_PIN);
+    const right = await matchesPin(pin, account?.verifier() ?? NO_PIN);
     if (!right || account === undefined) return { verdict: 'wrong' };
-    if (linked) return { verdict: 'link', account: account.id };
-    return { verdict: account.mustChange ? 'change' : 'right', account: account.id };
+    const change = account.mustChange;
+    if (linked) return { verdict: change ? 'linkAndChange' : 'link', account: account.id };
+    return { verdict: change ? 'change' : 'right', account: account.id };
   });
 }
 

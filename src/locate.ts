@@ -21,6 +21,8 @@ export type Located = {
   addressAt(end: number): Buffer;
   /** The same for an opening. */
   openingAddressAt(end: number): Buffer;
+  /** A second address of the same turn, by which a repeat of the request is told. */
+  alias?: Buffer;
   /** Stored with the turn where a repeat is told by its input. */
   heardDigest?: string;
 };
@@ -72,19 +74,17 @@ async function byNewest(heard: Heard, { turns, digests, through, deadline, ttl }
 
   const open = dial !== undefined && dial.sinceEnd === undefined && !dial.closed && dial.idle <= ttl;
   const start = heard.text === '' && !(open && !dial.untouched);
-  const below = (parent: Buffer, hop: number) =>
-    id === undefined ? digests.below(parent, 'hop', String(hop)) : digests.below(parent, 'id', id);
-  const addressAt = () => below(newest?.address ?? root, (newest?.hop ?? 0) + 1);
+  // One place for the turn that follows a turn, whatever it hears: two that come at once cannot both have it.
+  const addressAt = () => digests.below(newest?.address ?? root, 'hop', String((newest?.hop ?? 0) + 1));
+  // And one place in the dial for an id, whichever turn it came to follow.
+  const alias = id === undefined ? undefined : digests.below(root, 'id', id);
   const repeated = (): Promise<KnownTurn | undefined> | KnownTurn | undefined => {
     if (dial === undefined || newest === undefined) return undefined;
     if (start) return turns.read(sessionKey, dial, root);
     const window = Math.max(SAME_INPUT_MS, deadline.elapsed());
     if (id === undefined && newest.age <= window && newest.memory().heard === heardDigest) return newest;
-    const taken = new Set(addresses.map((address) => address.toString('latin1')));
-    const own =
-      id === undefined ? [addressAt()] : addresses.map((address) => digests.below(address, 'id', id));
-    const address = own.find((candidate) => taken.has(candidate.toString('latin1')));
-    return address && turns.read(sessionKey, dial, address);
+    const own = alias ?? addressAt();
+    return addresses.some((taken) => taken.equals(own)) ? turns.read(sessionKey, dial, own) : undefined;
   };
   const repeat = await repeated();
   const turn = repeat ?? newest;
@@ -98,10 +98,9 @@ async function byNewest(heard: Heard, { turns, digests, through, deadline, ttl }
     from: 0,
     whole: true,
     addressAt,
-    // The first screen always stands at the root, so that two starts at once are one dial; a start with an
-    // id stands at its own address as well, by which its repeat is told.
-    openingAddressAt: (end) =>
-      end === text.length && id !== undefined ? below(root, 0) : digests.text(sessionKey, text.slice(0, end)),
+    // The first screen always stands at the root, so that two starts at once are one dial.
+    openingAddressAt: (end) => digests.text(sessionKey, text.slice(0, end)),
+    ...(alias !== undefined && { alias }),
     heardDigest,
   };
   return turn === undefined ? located : { ...located, turn };

@@ -14,11 +14,11 @@ import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
 import { smsSimulator } from './providers/simulator.ts';
 import { type Queue, startQueue } from './queue.ts';
-import { type KeyRing, parseKeyRing } from './seal/keys.ts';
+import { KeyError, type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
 import { type Database, openEmbeddedDatabase, openPostgres } from './store/database.ts';
 import { DirectoryInUse } from './store/embedded.ts';
-import { WrongKeys } from './store/keyring.ts';
+import { hasDigestKey, WrongKeys } from './store/keyring.ts';
 import { migrate, migrateServer } from './store/migrate.ts';
 import { dropPartitions, makePartitions } from './store/partitions.ts';
 
@@ -133,21 +133,24 @@ async function openDatabase(config: Config, log: Logger): Promise<Opened> {
   }
   const database = await openEmbeddedDatabase(config.dataDir);
   await migrate(database.kysely, MIGRATIONS);
+  const isNew = !(await hasDigestKey(database.kysely));
+  const ring = config.keyRing ?? parseKeyRing(keptKey(config.dataDir, isNew));
   const notes = [
     `embedded Postgres in ${config.dataDir} (survives a crash of the process, not a power loss; one process only)`,
   ];
-  if (config.keyRing !== undefined) return { database, ring: config.keyRing, notes };
+  if (config.keyRing !== undefined) return { database, ring, notes };
   return {
     database,
-    ring: parseKeyRing(keptKey(config.dataDir)),
+    ring,
     notes: [...notes, `key in ${join(config.dataDir, 'key')}`],
   };
 }
 
 /** The generated key of an embedded database, made once: there whole, or not there. */
-function keptKey(directory: string): string {
+function keptKey(directory: string, isNew: boolean): string {
   const file = join(directory, 'key');
   if (!existsSync(file)) {
+    if (!isNew) throw new StartRefused(`${file} is missing: without it nothing in ${directory} can be read`);
     const aside = `${file}.${process.pid}`;
     writeFileSync(aside, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600 });
     renameSync(aside, file);
@@ -206,6 +209,9 @@ async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
       const code = (error as { code?: string }).code ?? '';
       // Refused, not found, not answering; or a server that is just starting (57P03).
       const away = /^(E[A-Z]+|57P03)$/.test(code) || (error as Error).message.includes('timeout');
+      // Neither a code of the system nor of the server: what the driver itself has to say of the address.
+      if (code === '')
+        throw new StartRefused(`the database of DATABASE_URL cannot be used: ${(error as Error).message}`);
       if (!away) throw error;
       if (performance.now() > until)
         throw new StartRefused(`the database of DATABASE_URL does not answer (${code})`);
@@ -279,7 +285,7 @@ function startLine(config: Config, address: string, notes: string[]): string {
 /** What a person is told who started this, where the fault is theirs to mend. */
 function inWords(error: unknown): string[] | undefined {
   if (error instanceof ConfigError || error instanceof MenuError) return error.problems;
-  const plain = [WrongKeys, DirectoryInUse, StartRefused, CommandRefused];
+  const plain = [KeyError, WrongKeys, DirectoryInUse, StartRefused, CommandRefused];
   if (plain.some((kind) => error instanceof kind)) return [(error as Error).message];
   // A port that is taken, a directory that cannot be made; a user or a database that the server does not
   // know (classes 28 and 3D). These name addresses and users, nothing secret.

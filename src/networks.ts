@@ -1,7 +1,7 @@
 import { BlockList, isIP } from 'node:net';
 
 /** A list of networks in CIDR notation, or of single addresses. */
-export type Networks = { has(ip: string): boolean; empty: boolean };
+export type Networks = { has(ip: string | undefined): boolean; empty: boolean };
 
 /** Reads `a.b.c.d/n`, `x::y/n` or a bare address, comma-separated; the problem is thrown as an Error. */
 export function parseNetworks(text: string): Networks {
@@ -21,7 +21,7 @@ export function parseNetworks(text: string): Networks {
   }
   return {
     empty: named.length === 0,
-    has: (ip) => {
+    has: (ip = '') => {
       const plain = ip.startsWith('::ffff:') && isIP(ip.slice(7)) === 4 ? ip.slice(7) : ip;
       const family = isIP(plain);
       return family !== 0 && list.check(plain, family === 6 ? 'ipv6' : 'ipv4');

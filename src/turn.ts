@@ -11,8 +11,9 @@ import { type Ears, type Heeded, hearAll, type Place, withFacts } from './hear.t
 import { type Located, locate } from './locate.ts';
 import type { Menus } from './menus.ts';
 import { answerOffer, claimOf, missOffer, offer, type Resumable, resumable } from './resume.ts';
+import { type Db, GuardFailed } from './store/accounts.ts';
 import { Unavailable } from './store/sql.ts';
-import { type KnownTurn, rowKey, type Turns } from './store/turns.ts';
+import { type KnownTurn, rowKey } from './store/turns.ts';
 
 /** What a turn needs; times are in milliseconds. */
 export type Parts = Omit<Ears & Committed, 'heard' | 'deadline'> & {
@@ -21,16 +22,25 @@ export type Parts = Omit<Ears & Committed, 'heard' | 'deadline'> & {
   /** A session idle for longer is expired. */
   ttl: number;
   /** The language that a phone chose, for services that speak several. */
-  languageOf(phone: Buffer): Promise<string | undefined>;
-  /** Runs with this session's key locked across all instances. */
-  underLock<T>(sessionKey: Buffer, run: (turns: Turns) => Promise<T>): Promise<T>;
+  languageOf(db: Db, phone: Buffer): Promise<string | undefined>;
+  /**
+   * Runs with this session's key locked across all instances, all of it on the connection that holds the
+   * lock: whoever waits for another one there can wait for somebody who waits for the lock.
+   */
+  underLock<T>(sessionKey: Buffer, run: (locked: Connected) => Promise<T>): Promise<T>;
 };
+
+/** What of a turn speaks to the database. */
+type Connected = Pick<Ears & Committed, 'turns' | 'db' | 'transact'>;
 
 /**
  * Losing a race means that somebody's row is there now: the turn itself, or one more of those that a walk
  * passes. So a walk loses once for each of its pieces at most; more than this is no race.
  */
 const ATTEMPTS = MOST_PIECES + 2;
+
+/** A failed guard re-runs the turn at most so often (RULINGS.md 9). */
+const MOST_GUARDS = 3;
 
 /** A gateway that sends one input at a time could go on for ever; no honest session is longer. */
 const MOST_HOPS = 500;
@@ -56,9 +66,17 @@ export function makeTakeTurn(parts: Parts): TakeTurn {
 }
 
 async function takeTurn(parts: Parts, heard: Heard, deadline: Deadline): Promise<Answer> {
+  const turn = { ...parts, heard, deadline, route: route(heard.serviceCode, parts.codes) };
+  let guards = 0;
   for (let attempt = 1; attempt <= ATTEMPTS && deadline.left() > 0; attempt += 1) {
-    const answer = await tryTurn({ ...parts, heard, deadline, route: route(heard.serviceCode, parts.codes) });
-    if (answer !== 'contested') return answer;
+    try {
+      const answer = await tryTurn(turn);
+      if (answer !== 'contested') return answer;
+    } catch (error) {
+      // What an effect was told is no longer so: the turn is run again on fresh facts.
+      guards += 1;
+      if (!(error instanceof GuardFailed) || guards > MOST_GUARDS) throw error;
+    }
   }
   throw new Unavailable('contested');
 }
@@ -78,7 +96,7 @@ async function tryTurn(turn: Turn): Promise<Answer | 'contested'> {
     if (!found.nearMidnight) return open(turn, located, ruling.dial);
     // Around midnight two instances can hold different days for one opening: the only time at which the
     // key alone does not decide.
-    return turn.underLock(located.sessionKey, (locked) => tryTurn({ ...turn, turns: locked }));
+    return turn.underLock(located.sessionKey, (locked) => tryTurn({ ...turn, ...locked }));
   }
   if (known === undefined || found.dial === undefined) throw new Unavailable('contested');
   if (ruling.do === 'replay') return replay(known);
@@ -114,7 +132,9 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
     addressAt: openingAddressAt,
   };
   const chosen =
-    menu.languages.length > 1 ? await turn.languageOf(turn.digests.phone(turn.heard.msisdn)) : undefined;
+    menu.languages.length > 1
+      ? await turn.languageOf(turn.db, turn.digests.phone(turn.heard.msisdn))
+      : undefined;
   const language = menu.languages.find((known) => known === chosen);
   const root = turn.digests.text(sessionKey, '');
   const first = await withFacts(turn, place.service, (world) => begin(menu, world, language));
@@ -217,7 +237,7 @@ async function repeatEnd(turn: Turn, located: Located, parent: KnownTurn): Promi
 /** Stores what a text is told that nobody hears any more; false where it was heard after all. */
 async function settle(
   { heard, turns, deadline }: Turn,
-  { sessionKey, found, text, addressAt }: Located,
+  { sessionKey, found, text, addressAt, alias }: Located,
   parent: KnownTurn,
   memory: Memory,
   outcome: Outcome,
@@ -225,7 +245,7 @@ async function settle(
   const { dial, asked } = found;
   if (dial === undefined) throw new Error('nothing to settle without a dial');
   const { day } = dial;
-  const address = addressAt(text.length);
+  const address = alias ?? addressAt(text.length);
   return turns.insert(
     {
       sessionKey,

@@ -24,9 +24,10 @@ export async function readStrictly(app: FastifyInstance): Promise<void> {
   });
   await app.register(formbody, { parser: parseForm });
   app.addHook('preParsing', async (request) => {
-    const charset = /;\s*charset\s*=\s*"?([^\s";]+)/i.exec(request.headers['content-type'] ?? '')?.[1];
-    if (charset !== undefined && !/^utf-?8$/i.test(charset))
-      throw new Unreadable('another charset than UTF-8');
+    const { 'content-type': type = '', 'content-encoding': encoding = 'identity' } = request.headers;
+    const charsets = [...type.matchAll(/;\s*charset\s*=\s*"?([^\s";]+)/gi)].map(([, name = '']) => name);
+    if (!charsets.every((name) => /^utf-?8$/i.test(name))) throw new Unreadable('another charset than UTF-8');
+    if (encoding !== 'identity') throw new Unreadable('a body in an encoding');
   });
 }
 

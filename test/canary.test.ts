@@ -1,9 +1,9 @@
 /** What is never on disk, in a log, in a metric or in a debug answer (CONTRACT.md section 1). */
-import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import t, { type Test } from 'tap';
+import { dump, foundIn, tables } from './support/canary.ts';
 import { type Gateway, post, send, startGateway, temporaryDirectory } from './support/gateway.ts';
 import { database, type Postgres, startPostgres } from './support/postgres.ts';
 
@@ -21,23 +21,6 @@ const PHONES = ['254700999111', '254700999222'];
 /** What was typed; short digits alone would be found in any clock. */
 const TEXTS = ['CANARYTEXT', '48213*C', '48213%2A', DIGITS, '7719364'];
 const SESSIONS = [SESSION];
-
-/** A needle as it is, as hex, and as base64 wherever it may begin in its three bytes. */
-function disguises(needle: string): string[] {
-  const found = [needle, Buffer.from(needle).toString('hex'), Buffer.from(needle, 'utf16le').toString('hex')];
-  for (const before of [0, 1, 2]) {
-    const base64 = Buffer.concat([Buffer.alloc(before), Buffer.from(needle)]).toString('base64');
-    // The first and the last group depend on the neighbours.
-    found.push(base64.slice(before === 0 ? 0 : 4, Math.floor((before + needle.length) / 3) * 4));
-  }
-  return found;
-}
-
-/** The needles that stand somewhere in a text, in any disguise. */
-function foundIn(haystack: string | Buffer, needles: string[]): string[] {
-  const text = (typeof haystack === 'string' ? haystack : haystack.toString('latin1')).toLowerCase();
-  return needles.filter((needle) => disguises(needle).some((form) => text.includes(form.toLowerCase())));
-}
 
 t.test('the search itself finds what is hidden', async (t) => {
   for (const before of ['', 'x', 'xy', 'xyz']) {
@@ -162,46 +145,6 @@ async function checkAnswers(t: Test, gateway: Gateway): Promise<void> {
 function checkOutput(t: Test, gateway: Gateway): void {
   t.same(foundIn(gateway.output(), [...PHONES, ...TEXTS]), [], 'nothing of it is in the output');
   t.match(gateway.output(), /"msisdn":"m_[0-9a-f]{12}"/, 'the pseudonym is');
-}
-
-/** Every table of the database as text, `bytea` as hex, as base64 and as it is. */
-async function tables(url: string): Promise<string> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    const { rows: columns } = await client.query<{ name: string; column: string; binary: boolean }>(`
-      select format('%I.%I', table_schema, table_name) as name, format('%I', column_name) as column, data_type = 'bytea' as binary
-      from information_schema.columns where table_schema not in ('pg_catalog', 'information_schema')`);
-    const found: string[] = [];
-    for (const { name, column, binary } of columns) {
-      const forms = binary
-        ? [`encode(${column}, 'hex')`, `encode(${column}, 'base64')`, `encode(${column}, 'escape')`]
-        : [`${column}::text`];
-      const { rows } = await client.query<{ all: string | null }>(
-        `select string_agg(concat_ws(' ', ${forms.join(', ')}), chr(10)) as all from ${name}`,
-      );
-      found.push(`${name}.${column}\n${rows[0]?.all ?? ''}`);
-    }
-    return found.join('\n');
-  } finally {
-    await client.end();
-  }
-}
-
-/** `pg_dump`, where there is one that can read this server. */
-function dump(url: string): string | undefined {
-  const installed = '/usr/lib/postgresql';
-  const versions = existsSync(installed)
-    ? readdirSync(installed).map((version) => join(installed, version, 'bin'))
-    : [];
-  for (const directory of ['', ...versions]) {
-    const { status, stdout } = spawnSync(join(directory, 'pg_dump'), ['--dbname', url], {
-      encoding: 'utf8',
-      maxBuffer: 256 * 1024 * 1024,
-    });
-    if (status === 0) return stdout;
-  }
-  return undefined;
 }
 
 /** Every file below a directory. */

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, readlinkSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import pg from 'pg';
@@ -455,11 +455,32 @@ t.test('one process on one data directory', async (t) => {
   });
   if (process.platform === 'linux') {
     // The id of a killed holder may be anybody's by now: this test's, for example.
-    writeFileSync(lock, `${process.pid} 1\n`);
+    const namespace = readlinkSync('/proc/self/ns/pid');
+    writeFileSync(lock, `${process.pid} 1 ${namespace}\n`);
     await t.test('nor where another process has its id', async (t) => {
       const third = await startGateway(t, { DATA_DIR });
       t.equal(await third.stop(), 0);
     });
+    // A container on the same volume: its process cannot be seen from here, only that it touches the lock.
+    writeFileSync(lock, '1 1 pid:[1]\n');
+    await t.test('but one of another namespace that is alive does', (t) =>
+      refused(t, { DATA_DIR }, /is in use by process 1$/),
+    );
+    const longAgo = new Date(Date.now() - 3_600_000);
+    utimesSync(lock, longAgo, longAgo);
+    await t.test('and one that was left does not', async (t) => {
+      const fourth = await startGateway(t, { DATA_DIR });
+      t.equal(await fourth.stop(), 0);
+    });
+    const key = join(DATA_DIR, 'key');
+    const kept = readFileSync(key, 'utf8');
+    rmSync(key);
+    await t.test('a key that is missing is not made anew', (t) => refused(t, { DATA_DIR }, /key is missing/));
+    writeFileSync(key, '');
+    await t.test('an empty one is said to be none', (t) =>
+      refused(t, { DATA_DIR }, /^a key is 32 characters/),
+    );
+    writeFileSync(key, kept);
   }
   await t.test('another key than the one that is kept there', (t) =>
     refused(t, { DATA_DIR, PIN_ENCRYPTION_KEY: `k1:${OTHER_KEY}` }, /^PIN_ENCRYPTION_KEY lacks the key/),

@@ -16,11 +16,11 @@ const INVALID = 'END Invalid input. Please try again.';
 type Pair = { gateways: [Gateway, Gateway]; url: string; count(): Promise<number> };
 
 /** Two instances started at the same moment on an empty database. */
-async function startPair(t: Test): Promise<Pair> {
+async function startPair(t: Test, settings: Record<string, string> = {}): Promise<Pair> {
   const { url } = await database(t);
   const gateways = await Promise.all([
-    startGateway(t, { DATABASE_URL: url }),
-    startGateway(t, { DATABASE_URL: url }),
+    startGateway(t, { ...settings, DATABASE_URL: url }),
+    startGateway(t, { ...settings, DATABASE_URL: url }),
   ]);
   const client = new pg.Client({ connectionString: url });
   client.on('error', () => {});
@@ -243,3 +243,35 @@ t.test('a session belongs to the phone and the service code that opened it', asy
     }
   }
 });
+
+t.test(
+  'gateways that send the newest input only: an id happens once, and inputs one after the other',
+  async (t) => {
+    const { gateways } = await startPair(t, { GATEWAYS: 'lat=latest' });
+    const press = (instance: number, sessionId: string, text: string, requestId?: string) =>
+      post((gateways[instance % 2] as Gateway).url, { sessionId, text, requestId }, '/api/ussd/via/lat');
+    const ids = ['i1', 'i2', 'i1', 'i2', 'i1', 'i2', 'i1', 'i1'];
+    const wrong: unknown[] = [];
+    const oneSession = async (number: number) => {
+      const sessionId = `linear-${number}`;
+      await press(0, sessionId, '');
+      const replies = await Promise.all(ids.map((id, i) => press(i, sessionId, '1', id)));
+      const bodies = ['i1', 'i2'].map((id) => {
+        const own = replies.filter((_, i) => ids[i] === id);
+        const happened = own.filter(({ outcome }) => outcome === 'ok').length;
+        const said = new Set(own.map(({ body }) => body));
+        if (happened !== 1 || said.size !== 1) wrong.push({ sessionId, id, happened, said: [...said] });
+        return [...said][0] ?? '';
+      });
+      // Two presses of 1, one after the other: the Information Center, and then its first page.
+      const [first = '', second = ''] = bodies.sort((a, b) =>
+        a.startsWith(KNOW_MORE) ? -1 : b.startsWith(KNOW_MORE) ? 1 : 0,
+      );
+      if (first !== KNOW_MORE || !second.startsWith('CON About')) wrong.push({ sessionId, first, second });
+    };
+    for (let from = 0; from < 120; from += 20) {
+      await Promise.all(Array.from({ length: 20 }, (_, i) => oneSession(from + i)));
+    }
+    t.same(wrong.slice(0, 3), [], 'in 120 sessions');
+  },
+);

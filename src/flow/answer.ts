@@ -4,8 +4,11 @@ import { speltAtMost } from './text.ts';
 /** Letters and digits that are not mistaken for one another when read out or written down. */
 export const UNAMBIGUOUS = 'ABCDEFGHJKMNPQRSTUVWXYZ23456789';
 
-/** Letters of any script with their marks, and what stands inside names (CONTRACT.md section 2). */
-const NAME = /^[\p{L}\p{M}][\p{L}\p{M} '’.-]*$/u;
+/**
+ * Letters of any script with their marks, and what stands inside names and before them, as in 't Hooft
+ * (CONTRACT.md section 2).
+ */
+const NAME = /^(?=.*\p{L})(?:[\p{L}\p{M} '’.-]|\u200C|\u200D)+$/u;
 
 /**
  * What providers accept in practice: no quoting, no comments, a dot in the domain (RFC 5321 §4.1.2), and

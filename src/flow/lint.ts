@@ -480,7 +480,7 @@ function tooLong(menu: Menu, node: string, language: string, text: string, what 
 /** Texts as long as requests, and what subscribers find long. */
 function sizes(menu: Menu): Finding[] {
   const edges: Edge[] = edgesOf(menu);
-  const { path, length } = longestText(menu, edges);
+  const { node: last, path, length } = longestText(menu, edges);
   const whole = length + INVALID_ANSWERS;
   const long: Finding[] =
     whole <= TEXT_LIMIT
@@ -488,7 +488,7 @@ function sizes(menu: Menu): Finding[] {
       : [
           {
             level: 'error',
-            node: menu.root,
+            node: last,
             problem: `a conversation can take ${whole} characters of ${TEXT_LIMIT}: ask for less`,
             path,
           },

@@ -84,9 +84,9 @@ const Answer = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('phone') }),
   /** A Customer ID or a code for linking a phone: 9 letters and digits, any case. */
   z.strictObject({ kind: z.literal('customerId') }),
-  /** The PIN of the account: verdicts `right`, `change`, `wrong`, `locked`. */
+  /** The PIN of the account: verdicts `right`, `change`, `link`, `linkAndChange`, `wrong`, `locked`. */
   z.strictObject({ kind: z.literal('pin') }),
-  /** A PIN to be: verdicts `good`, `weak`. */
+  /** A PIN to be: verdicts `good`, `weak`, `same` as the one of the account that is logged in. */
   z.strictObject({ kind: z.literal('newPin') }),
   /** The same once more: verdicts `same`, `different`. */
   z.strictObject({ kind: z.literal('pinAgain'), of: Name }),

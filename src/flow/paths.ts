@@ -11,7 +11,7 @@ import {
   waysOf,
 } from './menu.ts';
 import { edgesOf, type Known, sampleOf, setsOf, VERDICTS, worstWorld } from './plan.ts';
-import { isRows } from './show.ts';
+import { isRows, turners } from './show.ts';
 import type { FactValue, Needs, State, Step, Verdict, World } from './state.ts';
 import { begin, step } from './step.ts';
 
@@ -37,7 +37,7 @@ export function pathsOf(menu: Menu, known: Known): Map<string, string> {
       const value = name === 'language' ? state.language : state.vars[name];
       return asked.find((each) => each === value) ?? null;
     });
-    const key = JSON.stringify([state.node, ...values]);
+    const key = JSON.stringify([state.node, state.page, ...values]);
     if (screen.end || seen.has(key) || seen.size >= MOST_STATES) return;
     seen.add(key);
     queue.push({ state, path });
@@ -77,6 +77,10 @@ function triesAt(menu: Menu, state: State, wanted: Wanted): Try[] {
   return [
     ...optionsOf(node).flatMap(({ key, to }) => tries(key, to)),
     ...('list' in node ? Object.keys(state.items).flatMap((key) => tries(key, node.to)) : []),
+    // A row that a way asks for may stand on a further page.
+    ...('list' in node && state.turns.more
+      ? [turners(menu, node, state.language).more.key].map((key) => ({ input: key, heard: key, facts: {} }))
+      : []),
     ...('ask' in node
       ? answersTo(node, wanted).flatMap((heard) => tries(heard, node.to, typedFor(node, heard)))
       : []),

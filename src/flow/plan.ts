@@ -24,8 +24,8 @@ export type Known = { facts: Record<string, Shape>; effects: Record<string, read
 
 /** The verdicts on each kind of secret. */
 export const VERDICTS: Readonly<Record<string, readonly string[]>> = {
-  pin: ['right', 'change', 'link', 'wrong', 'locked'],
-  newPin: ['good', 'weak'],
+  pin: ['right', 'change', 'link', 'linkAndChange', 'wrong', 'locked'],
+  newPin: ['good', 'weak', 'same'],
   pinAgain: ['same', 'different'],
 };
 
@@ -193,16 +193,16 @@ export function keptBy(node: Node): string[] {
 
 /**
  * The longest text that an honest conversation can accumulate: over paths that come to no screen twice,
- * every answer at its longest (RULINGS.md 35). The text and its length in characters.
+ * every answer at its longest (RULINGS.md 35). The text, where it ends, and its length in characters.
  */
-export function longestText(menu: Menu, edges: Edge[]): { path: string; length: number } {
+export function longestText(menu: Menu, edges: Edge[]): { node: string; path: string; length: number } {
   const cost = new Map<string, number>();
   for (const [name, node] of Object.entries(menu.nodes))
     if ('ask' in node) cost.set(name, longestAnswer(node.answer));
-  let most = { path: '', length: 0 };
+  let most = { node: menu.root, path: '', length: 0 };
   let steps = 0;
   const walk = (node: string, seen: Set<string>, path: string, length: number): void => {
-    if (length > most.length) most = { path, length };
+    if (length > most.length) most = { node, path, length };
     steps += 1;
     if (steps > MOST_STEPS) return;
     for (const { from, to, input, way } of edges) {

@@ -161,7 +161,7 @@ function travel(menu: Menu, state: State, way: Way, world: World, scope: Scope):
   const went = go(menu, after, way.to, world);
   if ('needs' in went) return went;
   // What is done cannot be gone back behind: `0` leads home from here (RULINGS.md 11).
-  const cut = isWalkable(filled) ? went.state : { ...went.state, back: [] };
+  const cut = filled.length === 0 ? went.state : { ...went.state, back: [] };
   return { ...went, state: cut, effects: [...filled, ...went.effects] };
 }
 
@@ -202,9 +202,7 @@ function miss(menu: Menu, state: State, notice: Text, world: World, node = state
   const misses = state.misses + 1;
   if (misses < MOST_MISSES) {
     const page = node === state.node ? state.page : 0;
-    // Asked again one screen earlier, `0` leads to where it led from there.
-    const back = node !== state.node && state.back.at(-1) === node ? state.back.slice(0, -1) : state.back;
-    const again = show(menu, { ...state, node, back, misses, page }, world);
+    const again = show(menu, { ...state, node, back: backTo(state, node), misses, page }, world);
     if ('needs' in again) return again;
     const screen = { ...again.screen, notice: inLanguage(notice, state.language) };
     return { ...again, screen, course: 'invalid', same: node === state.node };
@@ -217,4 +215,10 @@ export function gaveUp(menu: Menu, state: State): Step {
   const words = inLanguage(menu.farewell, state.language);
   const screen: Screen = { end: true, node: state.node, words, options: [] };
   return { state: { ...state, misses: MOST_MISSES }, screen, effects: [], course: 'gaveUp' };
+}
+
+/** Where `0` leads from a place that is returned to: not to the place itself. */
+function backTo(state: State, node: string): string[] {
+  const at = node === state.node ? -1 : state.back.lastIndexOf(node);
+  return at === -1 ? state.back : state.back.slice(0, at);
 }

@@ -44,10 +44,18 @@ export const UssdRequest = z.object({
     .meta({ description: 'The subscriber in E.164.', example: '+260971234567' }),
   text: Text,
   networkCode: dropped(z.string().regex(/^\d{1,9}$/)).meta({ description: 'MCC and MNC of the network.' }),
-  requestId: dropped(z.union([z.string().regex(/^[!-~]{1,100}$/), z.int().transform(String)])).meta({
+  requestId: dropped(z.union([z.string().regex(/^[!-~]{1,100}$/), z.int()])).meta({
     description: 'Gateways that send only the newest input: an id by which a repeat is told.',
   }),
 });
+
+const Refused = z.object({ error: z.string() });
+
+const DESCRIPTION = `Answers \`CON\` and a screen, or \`END\` and the last words. The same text is the same turn.
+
+The header \`x-ussd-outcome\` says how it went: \`ok\`, \`replay\`, \`invalid\`, \`unavailable\` or \`limited\`.
+A gateway that sends only the newest input may send \`Idempotency-Key\` instead of \`requestId\`; a gateway with a
+secret sends it as \`x-gateway-secret\` or as the last piece of the path.`;
 
 /** What a gateway of this wire format is called, how it sends input, and what it proves itself with. */
 export type UssdGateway = { name: string; mode: Heard['mode']; secret?: string };
@@ -128,12 +136,17 @@ function mount(app: FastifyInstance, parts: UssdParts, url: string, from: From):
     },
     schema: {
       summary: 'One turn of a USSD session',
-      description: 'Answers `CON` and a screen, or `END` and the last words. The same text is the same turn.',
+      description: DESCRIPTION,
       tags: ['ussd'],
       consumes: ['application/json', 'application/x-www-form-urlencoded'],
       produces: ['text/plain'],
       body: UssdRequest,
-      response: { 200: z.string().describe('CON or END, and the screen'), 429: z.string() },
+      response: {
+        200: z.string().describe('CON or END, and the screen'),
+        403: Refused.describe('Not from a network of GATEWAY_ALLOW'),
+        404: Refused.describe('No such gateway, or it did not prove itself'),
+        429: z.string().describe('END: over the rate limit; Retry-After says for how long'),
+      },
     },
     handler: async (request, reply) => {
       const deadline = deadlineIn(ANSWER_MS);
@@ -147,7 +160,7 @@ function mount(app: FastifyInstance, parts: UssdParts, url: string, from: From):
       request.turn = turn;
       const wait = await parts.phoneLimit(request, phoneNumber);
       if (wait !== undefined) return limited(reply, request, wait);
-      const id = requestId ?? idempotencyKey(request);
+      const id = requestId === undefined ? idempotencyKey(request) : String(requestId);
       const heard: Heard = {
         gateway: gateway.name,
         mode: gateway.mode,

@@ -36,6 +36,9 @@ const Debug = z.object({
 
 const Failure = z.object({ error: z.string() });
 
+/** How the guard, and a database that is away, answer. */
+const REFUSALS = { 401: Failure, 403: Failure, 429: Failure, 503: Failure };
+
 /** What an operator may look at (ixo-ussd-gateway-api): sessions, never what was typed in them. */
 export async function debug(app: FastifyInstance, parts: DebugParts): Promise<void> {
   const typed = app.withTypeProvider<ZodTypeProvider>();
@@ -50,7 +53,7 @@ export async function debug(app: FastifyInstance, parts: DebugParts): Promise<vo
         ...described,
         summary: 'One session: where it is, and its last screen',
         params: z.object({ sessionId: z.string() }),
-        response: { 200: Debug, 404: Failure },
+        response: { 200: Debug, 404: Failure, ...REFUSALS },
       },
     },
     async (request, reply) => {
@@ -82,7 +85,7 @@ export async function debug(app: FastifyInstance, parts: DebugParts): Promise<vo
       schema: {
         ...described,
         summary: 'Active sessions, newest first',
-        response: { 200: z.object({ activeSessions: Active, count: z.int() }) },
+        response: { 200: z.object({ activeSessions: Active, count: z.int() }), ...REFUSALS },
       },
     },
     async () => {

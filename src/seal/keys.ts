@@ -27,7 +27,7 @@ export type Purpose =
  */
 export function parseKeyRing(text: string): KeyRing {
   const keys = new Map<string, Buffer>();
-  const entries = text.split(',');
+  const entries = text.split(',').map((entry) => entry.trim());
   for (const entry of entries) {
     const colon = entry.indexOf(':');
     if (colon === -1 && entries.length > 1)

@@ -18,8 +18,9 @@ export type Known = {
   id: string;
   customer: Buffer;
   customerId: string;
-  verifier: Buffer;
   mustChange: boolean;
+  /** Opens the PIN's record. Throws `SealError`: support can still help an account whose record is broken. */
+  verifier(): Buffer;
 };
 
 export type NewAccount = {
@@ -283,7 +284,7 @@ export class Accounts {
       id: String(row.id),
       customer,
       customerId,
-      verifier: this.#pins.open(row.pin, Buffer.from(customerId)),
+      verifier: () => this.#pins.open(row.pin, Buffer.from(customerId)),
       mustChange: row.pin_must_change,
     };
   }

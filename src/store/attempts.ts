@@ -72,6 +72,14 @@ export class Attempts {
 
   /** A right PIN, or support, clears the counts. */
   async clear(tx: Db, keys: Buffer[]): Promise<void> {
+    // Held in the order in which a try holds them: two of them could wait for each other otherwise.
+    await tx
+      .selectFrom('pin_counters')
+      .select('key')
+      .where('key', 'in', keys)
+      .orderBy('key')
+      .forUpdate()
+      .execute();
     await tx
       .updateTable('pin_counters')
       .set({ tries: 0, locked_until: null })

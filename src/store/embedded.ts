@@ -1,4 +1,14 @@
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 
@@ -21,7 +31,11 @@ export async function openEmbedded(
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const lock = join(directory, 'lock');
   hold(lock, directory);
-  const release = async () => rmSync(lock, { force: true });
+  const beat = setInterval(() => touch(lock), BEAT_MS).unref();
+  const release = async () => {
+    clearInterval(beat);
+    rmSync(lock, { force: true });
+  };
   try {
     return { pglite: await PGlite.create(join(directory, 'postgres')), release };
   } catch (error) {
@@ -30,24 +44,50 @@ export async function openEmbedded(
   }
 }
 
+/** How often a holder touches its lock, and when one that is not touched is nobody's; in milliseconds. */
+const BEAT_MS = 2_000;
+const STALE_MS = 20_000;
+
+/** Where process ids mean what they mean here; empty where there is no /proc. */
+const NAMESPACE = linkOf('/proc/self/ns/pid');
+
 function hold(lock: string, directory: string, again = true): void {
   // Written whole before it is there: a lock that is read while it is still empty looks like nobody's.
   const mine = `${lock}.${process.pid}`;
-  writeFileSync(mine, `${process.pid} ${startOf(process.pid)}\n`, { mode: 0o600 });
+  writeFileSync(mine, `${process.pid} ${startOf(process.pid)} ${NAMESPACE}\n`, { mode: 0o600 });
   try {
     linkSync(mine, lock);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     const seen = read(lock);
-    const [pid = Number.NaN, start] = seen.trim().split(' ').map(Number);
-    // A process id comes again; with the moment of its start it does not.
-    if (pid !== process.pid && isRunning(pid) && start === startOf(pid))
-      throw new DirectoryInUse(directory, pid);
+    const pid = Number.parseInt(seen, 10);
+    if (isHeld(lock, seen)) throw new DirectoryInUse(directory, pid);
     if (!again) throw error;
     setAside(lock, seen);
     hold(lock, directory, false);
   } finally {
     rmSync(mine, { force: true });
+  }
+}
+
+/**
+ * Whether the process that a lock names is there. A process id comes again, with the moment of its start it
+ * does not; of another namespace (a container on the same volume) neither can be seen, only that its holder
+ * touches the lock.
+ */
+function isHeld(lock: string, seen: string): boolean {
+  const [pid = '', start = '', namespace = ''] = seen.trim().split(' ');
+  if (namespace !== NAMESPACE)
+    return Date.now() - (statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? 0) < STALE_MS;
+  return Number(pid) !== process.pid && isRunning(Number(pid)) && Number(start) === startOf(Number(pid));
+}
+
+function touch(lock: string): void {
+  try {
+    const now = new Date();
+    utimesSync(lock, now, now);
+  } catch {
+    // The directory was taken away under us; the database will say so.
   }
 }
 
@@ -68,6 +108,14 @@ function read(file: string): string {
     return readFileSync(file, 'utf8');
   } catch {
     return '';
+  }
+}
+
+function linkOf(file: string): string {
+  try {
+    return readlinkSync(file);
+  } catch {
+    return '-';
   }
 }
 

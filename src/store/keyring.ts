@@ -48,6 +48,11 @@ export async function digestRoot(
   return given;
 }
 
+/** Whether anything can have been sealed in this database yet. */
+export async function hasDigestKey(db: Kysely<Tables>): Promise<boolean> {
+  return (await db.selectFrom('digest_key').select('source').executeTakeFirst()) !== undefined;
+}
+
 /** Wraps the digest key again under the active key; false where it is already. */
 export async function rewrapDigestKey(db: Kysely<Tables>, ring: KeyRing): Promise<boolean> {
   const stored = await db.selectFrom('digest_key').selectAll().executeTakeFirstOrThrow();

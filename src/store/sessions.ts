@@ -1,6 +1,6 @@
 import { Outcome } from '../flow/dial.ts';
 import { type Memory, unpack } from '../flow/memory.ts';
-import type { Box } from '../seal/box.ts';
+import { type Box, SealError } from '../seal/box.ts';
 import { bytes, type Sql } from './sql.ts';
 import { rowKey } from './turns.ts';
 
@@ -73,7 +73,7 @@ export class Sessions {
     const rows = await this.#sql('sessions_active', LIST_ACTIVE, [ttl, limit]);
     return rows.flatMap((row) => {
       const memory = this.#open(row.session_key, row, row.address, row.sealed);
-      return memory.opening === undefined ? [] : [memory.opening.sessionId];
+      return memory?.opening === undefined ? [] : [memory.opening.sessionId];
     });
   }
 
@@ -81,16 +81,26 @@ export class Sessions {
   async newest(sessionKeys: Buffer[]): Promise<Session | undefined> {
     const [row] = await this.#sql('sessions_newest', SESSION, [sessionKeys]);
     if (row === undefined) return undefined;
-    return {
-      opening: this.#open(row.session_key, row, row.first_address, row.first_sealed),
-      last: this.#open(row.session_key, row, row.last_address, row.last_sealed),
-      ended: row.ended as boolean,
-      age: row.age_ms as number,
-    };
+    const opening = this.#open(row.session_key, row, row.first_address, row.first_sealed);
+    const last = this.#open(row.session_key, row, row.last_address, row.last_sealed);
+    if (opening === undefined || last === undefined) return undefined;
+    return { opening, last, ended: row.ended as boolean, age: row.age_ms as number };
   }
 
-  #open(sessionKey: unknown, row: Record<string, unknown>, address: unknown, sealed: unknown): Memory {
+  /** Undefined where it does not open (its key left the ring, it was changed): it must not hide all the others. */
+  #open(
+    sessionKey: unknown,
+    row: Record<string, unknown>,
+    address: unknown,
+    sealed: unknown,
+  ): Memory | undefined {
     const dial = { day: row.day as string, dial: row.dial as number };
-    return unpack(this.#box.open(bytes(sealed), rowKey(bytes(sessionKey), dial, bytes(address)), dial.day));
+    const bound = rowKey(bytes(sessionKey), dial, bytes(address));
+    try {
+      return unpack(this.#box.open(bytes(sealed), bound, dial.day));
+    } catch (error) {
+      if (error instanceof SealError) return undefined;
+      throw error;
+    }
   }
 }

@@ -654,7 +654,7 @@ const MUTATIONS: Mutation[] = [
     'a conversation too long for a request',
     'kind: email, max: 40',
     'kind: email, max: 100',
-    'start',
+    'sent',
     /a conversation can take \d+ characters of 182: ask for less/,
   ],
 
