@@ -97,7 +97,7 @@ const READ: [answer: Answer, typed: Record<string, string | undefined>][] = [
       Ọláńrewájú: 'Ọláńrewájú',
       Արամ: 'Արամ',
       'Ann 2': undefined,
-      '-Ann': undefined,
+      '-Ann': '-Ann',
       'Ann; drop': undefined,
       '<b>': undefined,
       '🙂': undefined,
