@@ -4,6 +4,7 @@ import { type Memory, pack, unpack } from '../flow/memory.ts';
 import type { Box } from '../seal/box.ts';
 import { Lane } from './lane.ts';
 import { bytes, type Row, type Sql, SqlState, sqlState, Unavailable } from './sql.ts';
+import { INSERT_ALL, INSERT_MANY, LAST_DIAL, LOOK_UP, NEWEST, READ, THE_END } from './turns-sql.ts';
 
 /** A turn to be inserted. `asked` is the database's clock at its look-up, in seconds since 1970. */
 export type NewTurn = {
@@ -60,103 +61,6 @@ export type Found = {
 export type FoundNewest = Omit<Found, 'turn'> & { turn?: KnownTurn; addresses: Buffer[] };
 
 type Question = { sessionKey: Buffer; addresses: Buffer[] };
-
-/**
- * A look-up is for openings and parents alike, so a turn whose process slept in between must not be
- * written on what was true then; longer than any deadline, so that nobody is refused who is on time.
- */
-const FRESH_SECONDS = 10;
-
-const TODAY = `(now() at time zone 'utc')::date`;
-
-const CLOCK = `${TODAY}::text as today, extract(epoch from clock_timestamp())::float8 as asked`;
-
-/** The newest dial of one session. Both bounds on \`day\` matter: partitions are pruned by them. */
-const NEWEST_DIAL = (key: string) => `
-  select t.day, t.dial, min(t.at) as opened,
-    max(t.at) filter (where t.outcome not in (${Outcome.expired}, ${Outcome.repeated})) as last_at,
-    max(t.at) filter (where t.ended and t.outcome < ${Outcome.expired}) as ended_at,
-    bool_or(t.outcome = ${Outcome.closed}) as closed
-  from turns t
-  where t.session_key = ${key} and t.day between ${TODAY} - 1 and ${TODAY}
-  group by t.day, t.dial order by t.day desc, t.dial desc limit 1`;
-
-const DIAL_COLUMNS = `d.day::text as day, d.dial, d.closed,
-  extract(epoch from clock_timestamp() - d.opened)::float8 * 1000 as age_ms,
-  extract(epoch from clock_timestamp() - d.last_at)::float8 * 1000 as idle_ms,
-  extract(epoch from clock_timestamp() - d.ended_at)::float8 * 1000 as since_end_ms`;
-
-const TURN_COLUMNS = (t: string) => `${t}.address, ${t}.hop, ${t}.phone, ${t}.service, ${t}.menu, ${t}.sealed,
-  ${t}.ended as turn_ended, ${t}.at as turn_at`;
-
-/**
- * One look-up for a whole batch (RULINGS.md 18). The candidate addresses of a request travel as one
- * value, 16 bytes each, so that a batch costs the sum of its candidates and not their square.
- */
-const LOOK_UP = `
-  select r.i, ${CLOCK}, ${DIAL_COLUMNS}, p.*, p.turn_at = d.last_at as untouched,
-    extract(epoch from clock_timestamp() - p.turn_at)::float8 * 1000 as turn_age_ms
-  from unnest($1::int[], $2::bytea[], $3::bytea[]) r(i, session_key, addresses)
-  left join lateral (${NEWEST_DIAL('r.session_key')}) d on true
-  left join lateral (
-    select n.n as rank, ${TURN_COLUMNS('t')}
-    from generate_series(1, length(r.addresses) / 16) n(n)
-    join turns t on t.session_key = r.session_key and t.day = d.day and t.dial = d.dial
-      and t.address = substr(r.addresses, n.n * 16 - 15, 16)
-    order by n.n desc limit 1) p on true`;
-
-/** For gateways that send the newest input only: the newest turn, and every address of its dial. */
-const NEWEST = `
-  select ${CLOCK}, ${DIAL_COLUMNS}, p.*, p.hop = 0 or p.turn_at = d.opened as untouched, a.addresses,
-    extract(epoch from clock_timestamp() - p.turn_at)::float8 * 1000 as turn_age_ms
-  from (select 1) one
-  left join lateral (${NEWEST_DIAL('$1::bytea')}) d on true
-  left join lateral (
-    select ${TURN_COLUMNS('t')} from turns t
-    where t.session_key = $1 and t.day = d.day and t.dial = d.dial and t.outcome < ${Outcome.expired}
-    order by t.at desc, t.hop desc limit 1) p on true
-  left join lateral (
-    select array_agg(t.address order by t.hop, t.at) as addresses from turns t
-    where t.session_key = $1 and t.day = d.day and t.dial = d.dial) a on true`;
-
-const ONE = `
-  select ${TURN_COLUMNS('t')}, extract(epoch from clock_timestamp() - t.at)::float8 * 1000 as turn_age_ms
-  from turns t where t.session_key = $1 and t.day = $2::date and t.dial = $3`;
-
-const READ = `${ONE} and t.address = $4`;
-
-const THE_END = `${ONE} and t.ended and t.outcome < ${Outcome.expired} order by t.at limit 1`;
-
-/** The newest dial of a phone on a service: what the index on openings is for. */
-const LAST_DIAL = `
-  select ${TURN_COLUMNS('t')}, t.session_key, t.day::text as day, t.dial, t.outcome,
-    extract(epoch from clock_timestamp() - t.at)::float8 * 1000 as turn_age_ms
-  from (
-    select o.session_key, o.day, o.dial from turns o
-    where o.phone = $1 and o.service = $2 and o.hop = 0 and o.day between ${TODAY} - 1 and ${TODAY}
-    order by o.at desc limit 1) d
-  join turns t on t.session_key = d.session_key and t.day = d.day and t.dial = d.dial
-  order by t.at, t.hop`;
-
-/**
- * One insert for a whole batch, keys in order so that two batches cannot deadlock. `at` is one reading
- * of the clock, so that the rows of an opening are equally old. A row that does not come back exists
- * already, or was asked for too long ago.
- */
-const INSERT = (conflict: string) => `
-  insert into turns (session_key, day, dial, address, hop, at, ended, outcome, node, menu, network, phone, service, sealed)
-  select r.session_key, r.day, r.dial, r.address, r.hop, (select clock_timestamp()),
-    r.ended, r.outcome, r.node, r.menu, r.network, r.phone, r.service, r.sealed
-  from unnest($1::bytea[], $2::date[], $3::int[], $4::bytea[], $5::smallint[], $6::boolean[], $7::smallint[],
-    $8::smallint[], $9::int[], $10::int[], $11::bytea[], $12::text[], $13::bytea[], $14::float8[])
-    r(session_key, day, dial, address, hop, ended, outcome, node, menu, network, phone, service, sealed, asked)
-  where r.asked > extract(epoch from (select clock_timestamp()))::float8 - ${FRESH_SECONDS}
-  order by r.session_key, r.dial, r.address
-  ${conflict} returning session_key, day::text as day, dial, address`;
-
-const INSERT_MANY = INSERT('on conflict (session_key, day, dial, address) do nothing');
-/** A walk is all or nothing: the first row that exists undoes the statement. */
-const INSERT_ALL = INSERT('');
 
 /**
  * The table of turns. A plain turn costs one look-up and one insert, both batched with whatever else is
