@@ -38,7 +38,7 @@ import {
   worstWorld,
 } from './plan.ts';
 import { screenText } from './screen.ts';
-import { noticesOf, show, turners, wholeText } from './show.ts';
+import { noticesOf, pagesIn, turners, wholeText } from './show.ts';
 import type { State, World } from './state.ts';
 import { fits, measure, ucs2Budget } from './text.ts';
 
@@ -185,7 +185,8 @@ function names(menu: Menu, known: Known): Finding[] {
       secrets.has(name) ? `{${name}} is a secret: only an effect may have it` : undefined,
     ),
   ];
-  const notices = [menu.invalid, menu.farewell, menu.more, menu.previous].flatMap(plainProblems);
+  const { invalid, farewell, more, previous, cutOff, goOn, startAgain } = menu;
+  const notices = [invalid, farewell, more, previous, cutOff, goOn, startAgain].flatMap(plainProblems);
   return [
     ...notices.map((problem) => error(menu.root, problem)),
     ...nodesOf(menu).flatMap(([name, node]) => {
@@ -439,6 +440,7 @@ function screens(menu: Menu, known: Known): Finding[] {
   const worlds = [worstWorld(known), worstWorld(known, 0)];
   return menu.languages.flatMap((language) => [
     ...tooLong(menu, menu.root, language, inLanguage(menu.farewell, language), 'the farewell'),
+    ...tooLong(menu, menu.root, language, offerIn(menu, language), 'the offer to go on'),
     ...nodesOf(menu).flatMap(([name, node]) => {
       const state = worstState(menu, name, language, known);
       const [full, empty] = worlds as [World, World];
@@ -456,14 +458,16 @@ function screens(menu: Menu, known: Known): Finding[] {
   ]);
 }
 
+/** What whoever was cut off is asked, under its notice; nothing where the document offers nothing. */
+function offerIn(menu: Menu, language: string): string {
+  if (menu.resume === undefined) return '';
+  const said = (text: Text) => inLanguage(text, language);
+  return `${said(menu.invalid)}\n${said(menu.cutOff)}\n1. ${said(menu.goOn)}\n2. ${said(menu.startAgain)}`;
+}
+
 function pages(menu: Menu, state: State, world: World): string[] {
-  const texts: string[] = [];
-  for (let page = 0; ; page += 1) {
-    const shown = show(menu, { ...state, page }, world);
-    if ('needs' in shown) return texts;
-    texts.push(screenText(shown.screen));
-    if (!shown.state.turns.more) return texts;
-  }
+  const { node } = state;
+  return pagesIn(menu, state, world).map((page) => screenText({ end: false, node, ...page }));
 }
 
 function tooLong(menu: Menu, node: string, language: string, text: string, what = 'the screen'): Finding[] {

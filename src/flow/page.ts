@@ -23,6 +23,8 @@ export type Paging = {
   notices: string[];
   /** Items on one page at the most. */
   most: number;
+  /** It is an END: in one piece nothing is answered to it, so no notice comes to stand above it. */
+  ends: boolean;
 };
 
 type Draft = { words: string[]; items: string[]; options: ScreenOption[] };
@@ -36,7 +38,8 @@ export function pagesOf(sheet: Sheet, paging: Paging): Page[] {
   const { items } = sheet;
   const plain = (stays: boolean) => sheet.options.filter((option) => option.stays === stays).map(keyAndLabel);
   const whole: Draft = { words: linesOf(sheet.words), items, options: sheet.options.map(keyAndLabel) };
-  if (items.length <= paging.most && hasRoom(whole, [], paging)) return finished([whole], [], paging);
+  const alone = paging.ends ? { ...paging, notices: [] } : paging;
+  if (items.length <= paging.most && hasRoom(whole, [], alone)) return finished([whole], [], paging);
 
   // Which page is the last is known at the end only, so room is kept on each for both ways of turning.
   const fixed = plain(true);
@@ -104,8 +107,7 @@ function broken(line: string, fitsPage: (part: string) => boolean): string[] {
   const parts: string[] = [];
   let rest = [...line];
   while (rest.length > 1 && !fitsPage(rest.join(''))) {
-    let end = rest.length - 1;
-    while (end > 0 && !fitsPage(rest.slice(0, end).join(''))) end -= 1;
+    const end = longestThatFits(rest, fitsPage);
     if (end === 0) break;
     const space = rest.lastIndexOf(' ', end);
     const cut = space > 0 ? space : end;
@@ -113,4 +115,16 @@ function broken(line: string, fitsPage: (part: string) => boolean): string[] {
     rest = rest.slice(rest[cut] === ' ' ? cut + 1 : cut);
   }
   return rest.length === 0 && parts.length > 0 ? parts : [...parts, rest.join('')];
+}
+
+/** How many characters of a line that does not fit do; what fits, fits with less. */
+function longestThatFits(line: string[], fitsPage: (part: string) => boolean): number {
+  let fitting = 0;
+  let tooMany = line.length;
+  while (tooMany - fitting > 1) {
+    const middle = Math.floor((fitting + tooMany) / 2);
+    if (fitsPage(line.slice(0, middle).join(''))) fitting = middle;
+    else tooMany = middle;
+  }
+  return fitting;
 }

@@ -11,7 +11,7 @@ import {
   waysFrom,
   wordsOf,
 } from './menu.ts';
-import { pagesOf, type Sheet } from './page.ts';
+import { type Page, pagesOf, type Sheet } from './page.ts';
 import { type Screen, type ScreenOption, screenText } from './screen.ts';
 import type { FactValue, Needs, State, Step, World } from './state.ts';
 
@@ -24,15 +24,8 @@ export function show(menu: Menu, state: State, world: World): Step | Needs {
   const missing = factsOf(node, state.language).filter((fact) => world.facts[fact] === undefined);
   if (missing.length > 0) return need(missing, state);
 
-  const rows = 'list' in node ? rowsOf(world, node) : [];
-  const scope = scopeOf(state, world);
-  const scopes = rows.map((row) => inRow(scope, row));
-  const pages = pagesOf(sheetOf(menu, node, scope, scopes), {
-    ...turners(menu, node, state.language),
-    budget: menu.budget,
-    notices: noticesOf(menu, state.node, state.language),
-    most: 'list' in node ? node.per : 0,
-  });
+  const scopes = 'list' in node ? rowScopes(node, state, world) : [];
+  const pages = pagesIn(menu, state, world);
   const page = Math.min(state.page, pages.length - 1);
   const { words, options, items } = pages[page] as (typeof pages)[number];
   const last = page === pages.length - 1;
@@ -46,6 +39,19 @@ export function show(menu: Menu, state: State, world: World): Step | Needs {
     effects: [],
     course: end ? 'ended' : 'moved',
   };
+}
+
+/** All pages of the screen of a state, whichever of them it is on. The facts that it names are there. */
+export function pagesIn(menu: Menu, state: State, world: World): Page[] {
+  const node = nodeAt(menu, state.node);
+  const rows = 'list' in node ? rowScopes(node, state, world) : [];
+  return pagesOf(sheetOf(menu, node, scopeOf(state, world), rows), {
+    ...turners(menu, node, state.language),
+    budget: menu.budget,
+    notices: noticesOf(menu, state.node, state.language),
+    most: 'list' in node ? node.per : 0,
+    ends: 'end' in node,
+  });
 }
 
 function sheetOf(menu: Menu, node: Node, scope: Scope, rows: Scope[]): Sheet {
@@ -88,6 +94,11 @@ function rowsOf(world: World, { from }: List): readonly Readonly<Record<string, 
 /** Whether a fact is a list. */
 export function isRows(value: FactValue | undefined): value is readonly Readonly<Record<string, string>>[] {
   return Array.isArray(value);
+}
+
+function rowScopes(node: List, state: State, world: World): Scope[] {
+  const scope = scopeOf(state, world);
+  return rowsOf(world, node).map((row) => inRow(scope, row));
 }
 
 function inRow(scope: Scope, row: Readonly<Record<string, string>>): Scope {

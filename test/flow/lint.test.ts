@@ -354,7 +354,7 @@ const MUTATIONS: Mutation[] = [
   ],
   [
     'a language without the engine’s words',
-    /languages: \[en, fr\]\nroot: start\nbudget: 182\ninvalid: .*\n/,
+    /languages: \[en, fr\]\nroot: start\nbudget: 182\nresume: 600\ninvalid: .*\n/,
     'languages: [en, fr, sw]\nroot: start\n',
     'invalid',
     /no sw for "Invalid choice/,
@@ -649,6 +649,20 @@ const MUTATIONS: Mutation[] = [
     `farewell: { en: ${'Too many wrong '.repeat(12)}`,
     'start',
     /the farewell in en takes \d+ septets of 182/,
+  ],
+  [
+    'an offer to go on too long',
+    'resume: 600',
+    `resume: 600\ncutOff: { en: "${'You were cut off. '.repeat(9)}", fr: Coupé. }`,
+    'start',
+    /the offer to go on in en takes \d+ septets of 182/,
+  ],
+  [
+    'no translation of the offer to go on',
+    'resume: 600',
+    'resume: 600\ngoOn: { en: Go on }',
+    'goOn',
+    /no fr for "Go on": add it/,
   ],
   [
     'a conversation too long for a request',

@@ -21,6 +21,7 @@ service: rich
 languages: [en, fr]
 root: start
 budget: 182
+resume: 600
 invalid: { en: "Not a choice. Reply with one of:", fr: "Choix inconnu. Tapez:" }
 farewell: { en: Too many wrong answers. Please dial again., fr: Trop d'erreurs. Recomposez le code. }
 keys: { home: H, more: n, previous: P }
