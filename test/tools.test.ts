@@ -309,7 +309,8 @@ t.test('a phone on a running server, and its transcript played again', async (t)
 
 /** A terminal with a program in it: tmux where there is one, else a bare one by util-linux' script. */
 function terminal(t: Test, words: string[]): { type(text: string): void; screen(): string } | undefined {
-  const env = environment({ TERM: 'xterm-256color', LANG: 'C.UTF-8' });
+  // The shell is named: that of a service's user may be one that runs nothing.
+  const env = environment({ TERM: 'xterm-256color', LANG: 'C.UTF-8', SHELL: '/bin/sh' });
   const command = words.map((word) => `'${word}'`).join(' ');
   if (spawnSync('tmux', ['-V']).status === 0) {
     const tmux = (...rest: string[]) =>
