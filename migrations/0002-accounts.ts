@@ -14,6 +14,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       email bytea,                             -- sealed
       pin bytea not null,                      -- sealed verifier
       pin_must_change boolean not null default false,
+      pin_version int not null default 0,      -- a session that was let in by another PIN is out
       created_at timestamptz not null default now()
     )`.execute(db);
   await sql`

@@ -85,18 +85,19 @@ async function commitEffects(
     await turn.transact(async (tx, sql) => {
       if (!(await turn.turns.through(sql).insertAll(rows))) throw new Contested();
       for (const { address, answers, step } of heeded) {
-        const { account } = step.state;
         const committing = {
           tx,
           msisdn: turn.heard.msisdn,
-          ...(account !== undefined && { account }),
           enqueue: (queue: string, data: { id: string }) => turn.enqueue(tx, queue, data),
         };
-        for (const [ordinal, { kind, args }] of step.effects.entries()) {
+        for (const [ordinal, { kind, args, account }] of step.effects.entries()) {
           const key = { shown: answers ?? address, ordinal };
           if (!(await claimEffect(tx, key, kind, { sessionKey, day, dial, address })))
             throw new DoneBefore(key);
-          await effectOf(turn, kind).commit(args, committing);
+          await effectOf(turn, kind).commit(args, {
+            ...committing,
+            ...(account !== undefined && { account }),
+          });
         }
       }
     });

@@ -108,7 +108,9 @@ export async function openEngine(database: Database, settings: EngineSettings): 
       rememberLanguage: rememberLanguage(digests),
       sms: sms(messages),
     },
-    languageOf,
+    // Outside a transaction through the statements that survive a connection that was ended.
+    languageOf: (db, phone) =>
+      languageOf(db === kysely ? database.sql : sqlOf(db as Transaction<Tables>), phone),
     enqueue: settings.enqueue,
     transact: (run) => kysely.transaction().execute((tx) => run(tx, sqlOf(tx))),
     underLock: (sessionKey, run) =>

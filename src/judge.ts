@@ -36,24 +36,36 @@ export function makeJudge(parts: JudgeParts): Judge {
     const { ask, state, msisdn } = heard;
     const pin = heard.typed.trim();
     if (!new RegExp(`^\\d{${PIN_DIGITS}}$`).test(pin)) return { verdict: 'malformed' };
-    if (ask.answer.kind === 'newPin') {
-      if (isWeakPin(pin, msisdn)) return { verdict: 'weak' };
-      return parts.slots.run(() => newPin(parts, state, pin));
-    }
+    if (ask.answer.kind === 'pin') return checkPin(parts, heard, pin);
+    const account = await changing(parts, state);
+    if (account === 'out') return { verdict: 'locked' };
     if (ask.answer.kind === 'pinAgain') {
       const first = parts.pending.open(state.vars[ask.answer.of] ?? '');
       return { verdict: (await parts.slots.run(() => matchesPin(pin, first))) ? 'same' : 'different' };
     }
-    return checkPin(parts, heard, pin);
+    if (isWeakPin(pin, msisdn)) return { verdict: 'weak' };
+    return parts.slots.run(() => newPin(parts, account, pin));
   };
 }
 
 /** A PIN that was sent by SMS, or that somebody saw, is to be replaced by another one. */
-async function newPin({ db, accounts, pending }: JudgeParts, state: State, pin: string): Promise<Verdict> {
-  const { account } = state;
-  if (account !== undefined && (await matchesPin(pin, (await accounts.byId(db, account)).verifier())))
-    return { verdict: 'same' };
+async function newPin({ pending }: JudgeParts, account: Known | undefined, pin: string): Promise<Verdict> {
+  if (account !== undefined && (await matchesPin(pin, account.verifier()))) return { verdict: 'same' };
   return { verdict: 'good', keep: pending.seal(await hashPin(pin)) };
+}
+
+/**
+ * The account whose PIN is to be changed; undefined while one is being opened. `out`: the PIN that let the
+ * session in is not the account's any more, or the account is locked: whoever waits here with an old one may
+ * neither set a new one nor learn anything about it.
+ */
+async function changing(
+  { db, accounts, attempts }: JudgeParts,
+  { account }: State,
+): Promise<Known | undefined | 'out'> {
+  if (account === undefined) return undefined;
+  const known = await accounts.inSession(db, account);
+  return known === undefined || (await attempts.isLocked(known.customer)) ? 'out' : known;
 }
 
 /**
@@ -76,8 +88,8 @@ async function checkPin(parts: JudgeParts, { state, msisdn, turn }: Heard, pin: 
     const right = await matchesPin(pin, account?.verifier() ?? NO_PIN);
     if (!right || account === undefined) return { verdict: 'wrong' };
     const change = account.mustChange;
-    if (linked) return { verdict: change ? 'linkAndChange' : 'link', account: account.id };
-    return { verdict: change ? 'change' : 'right', account: account.id };
+    if (linked) return { verdict: change ? 'linkAndChange' : 'link', account: account.session };
+    return { verdict: change ? 'change' : 'right', account: account.session };
   });
 }
 
@@ -88,8 +100,10 @@ async function findAccount(
   phone: Buffer,
 ): Promise<{ account?: Known; linked: boolean; typed: string }> {
   const typed = state.vars.customerId ?? '';
-  if (state.account !== undefined)
-    return { account: await accounts.byId(db, state.account), linked: false, typed };
+  if (state.account !== undefined) {
+    const account = await accounts.inSession(db, state.account);
+    return { linked: false, typed, ...(account !== undefined && { account }) };
+  }
   const [own, byCode] = await Promise.all([
     accounts.byCustomerId(db, typed, phone),
     accounts.byLinkCode(db, typed, phone),

@@ -298,7 +298,8 @@ main().catch((error: unknown) => {
   if (said === undefined) {
     makeLog('info').fatal({ err: error }, 'the start failed');
   } else {
-    process.stderr.write(`ussd gateway cannot start:\n${said.map((line) => `  ${line}\n`).join('')}`);
+    const what = error instanceof CommandRefused ? 'this cannot be done' : 'ussd gateway cannot start';
+    process.stderr.write(`${what}:\n${said.map((line) => `  ${line}\n`).join('')}`);
   }
   process.exit(1);
 });

@@ -321,6 +321,42 @@ t.test('locks', async (t) => {
     t.match(await logIn(right, own, '70529'), ACCOUNT);
   });
 
+  await t.test(
+    'a session that an old PIN let in is out when it is changed, or the account is locked',
+    async (t) => {
+      await query('truncate pin_counters');
+      const owner = phoneOn(here);
+      const account = await openAccount(owner);
+      const waiting = phoneOn(here, owner.number);
+      const atNewPin = async (phone: Phone) => {
+        await logIn(phone, account);
+        return phone.type('2', PIN);
+      };
+      t.equal(await atNewPin(waiting), NEW_PIN, 'the thief waits where a new PIN is chosen');
+      const reading = phoneOn(here, owner.number);
+      t.match(await logIn(reading, account), ACCOUNT);
+      const again = phoneOn(here, owner.number);
+      await atNewPin(again);
+      t.equal(await again.type('70529'), 'CON Enter the new PIN again');
+      t.match(await command(url, ['pins:reset', account]), { code: 0 });
+      const oneTime = / (\d{5})\./.exec(await newestMessage(query))?.[1] as string;
+      t.equal(await waiting.type(oneTime), LOCKED, 'it can neither be tried there');
+      t.equal(await again.type('70529'), LOCKED, 'nor be replaced');
+      t.notMatch(await reading.type('1'), /Ann Phiri/, 'nor are the details shown any more');
+      t.equal(await logIn(owner, account, oneTime), NEW_PIN, 'the one-time PIN stands');
+      t.match(await owner.type('80417', '80417', '1', '1'), /Ann Phiri/, 'who has changed it goes on');
+
+      const second = phoneOn(here, owner.number);
+      await logIn(second, account, '80417');
+      t.equal(await second.type('2', '80417'), NEW_PIN);
+      for (let n = 0; n < 3; n += 1) await tryPin(owner, account, pins.pop() as string);
+      t.equal(await second.type('61839'), LOCKED, 'nor is a PIN changed while the account is locked');
+      t.match(await command(url, ['unlock', owner.number]), { code: 0, said: /The phone is unlocked/ });
+      t.match(await command(url, ['unlock', account]), { code: 0 });
+      t.match(await logIn(owner, account, '80417'), ACCOUNT);
+    },
+  );
+
   await t.test('pins:reset', async (t) => {
     await query('truncate pin_counters');
     const sent = phoneOn(here);

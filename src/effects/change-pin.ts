@@ -6,8 +6,9 @@ import type { EffectKind } from './effect.ts';
 export function changePin(accounts: Accounts, pending: PendingPins): EffectKind {
   return {
     commit: async ({ pin = '' }, { tx, account }) => {
-      if (account === undefined) throw new GuardFailed();
-      await accounts.changePin(tx, await accounts.byId(tx, account), pending.open(pin));
+      const known = account === undefined ? undefined : await accounts.inSession(tx, account);
+      if (known === undefined) throw new GuardFailed();
+      await accounts.changePin(tx, known, pending.open(pin));
     },
   };
 }

@@ -5,7 +5,7 @@ export type Committing = {
   /** The transaction of the turn: what is not written here is not part of it. */
   tx: Db;
   msisdn: string;
-  /** The account that is logged in after the turn. */
+  /** The account that is logged in when it happens. */
   account?: string;
   /** Queues a job in the same transaction; its data are row ids only. */
   enqueue(queue: string, data: { id: string }): Promise<void>;

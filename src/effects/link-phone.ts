@@ -5,8 +5,9 @@ import type { EffectKind } from './effect.ts';
 export function makeLinkCode(accounts: Accounts): EffectKind {
   return {
     commit: async ({ code = '', phone = '' }, { tx, account }) => {
-      if (account === undefined) throw new GuardFailed();
-      await accounts.addLinkCode(tx, account, code, phone);
+      const known = account === undefined ? undefined : await accounts.inSession(tx, account);
+      if (known === undefined) throw new GuardFailed();
+      await accounts.addLinkCode(tx, known.id, code, phone);
     },
   };
 }

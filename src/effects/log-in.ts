@@ -7,9 +7,9 @@ import type { EffectKind } from './effect.ts';
 export function logIn(accounts: Accounts, attempts: Attempts, digests: Digests): EffectKind {
   return {
     commit: async (_args, { tx, account, msisdn }) => {
-      if (account === undefined) throw new GuardFailed();
-      const { customer } = await accounts.byId(tx, account);
-      await attempts.clear(tx, [customer, digests.phone(msisdn)]);
+      const known = account === undefined ? undefined : await accounts.inSession(tx, account);
+      if (known === undefined) throw new GuardFailed();
+      await attempts.clear(tx, [known.customer, digests.phone(msisdn)]);
     },
   };
 }

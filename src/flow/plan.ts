@@ -25,8 +25,8 @@ export type Known = { facts: Record<string, Shape>; effects: Record<string, read
 /** The verdicts on each kind of secret. */
 export const VERDICTS: Readonly<Record<string, readonly string[]>> = {
   pin: ['right', 'change', 'link', 'linkAndChange', 'wrong', 'locked'],
-  newPin: ['good', 'weak', 'same'],
-  pinAgain: ['same', 'different'],
+  newPin: ['good', 'weak', 'same', 'locked'],
+  pinAgain: ['same', 'different', 'locked'],
 };
 
 /** A step that a subscriber can take: what is typed on one screen, and the screen that follows. */

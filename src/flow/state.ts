@@ -9,7 +9,7 @@ export type State = {
   misses: number;
   vars: Record<string, string>;
   language: string;
-  /** The account that is logged in. */
+  /** The account that is logged in, and the version of the PIN that let it in: `7.0`. */
   account?: string;
   /** The page of the screen, from 0, and whether others can be turned to from it. */
   page: number;
@@ -19,7 +19,12 @@ export type State = {
 };
 
 /** What a turn wants to happen, as data; the shell commits it in the turn's own transaction. */
-export type Effect = { kind: string; args: Record<string, string> };
+export type Effect = {
+  kind: string;
+  args: Record<string, string>;
+  /** The account that is logged in when it happens. */
+  account?: string;
+};
 
 /** How a turn went, for the operator's counts. */
 export type Course = 'moved' | 'ended' | 'invalid' | 'gaveUp';

@@ -155,7 +155,8 @@ function travel(menu: Menu, state: State, way: Way, world: World, scope: Scope):
       name,
       fill(inLanguage(text, state.language), scope),
     ]);
-    return { kind, args: Object.fromEntries(entries) as Record<string, string> };
+    const done: Effect = { kind, args: Object.fromEntries(entries) as Record<string, string> };
+    return state.account === undefined ? done : { ...done, account: state.account };
   });
   const after = filled.reduce(settle, state);
   const went = go(menu, after, way.to, world);
@@ -174,7 +175,17 @@ function missingIn(texts: Text[], state: State, world: World): string[] {
 
 /** What an effect means to the session itself. */
 function settle(state: State, { kind, args }: Effect): State {
-  return kind === 'rememberLanguage' ? { ...state, language: args.language ?? state.language } : state;
+  if (kind === 'rememberLanguage') return { ...state, language: args.language ?? state.language };
+  // Whoever has changed the PIN knows the new one; every other session that the old one let in is out.
+  if (kind === 'changePin' && state.account !== undefined)
+    return { ...state, account: nextPin(state.account) };
+  return state;
+}
+
+/** `account.version of its PIN`, one version on. */
+function nextPin(account: string): string {
+  const [id, version] = account.split('.');
+  return `${id}.${Number(version) + 1}`;
 }
 
 function go(menu: Menu, state: State, target: string, world: World): Step | Needs {

@@ -1,3 +1,4 @@
+import type { Digests } from '../seal/digests.ts';
 import type { KeyRing } from '../seal/keys.ts';
 import { hashPin, oneTimePin } from '../seal/pin.ts';
 import type { Accounts, Db } from '../store/accounts.ts';
@@ -16,6 +17,7 @@ export type CommandParts = {
   accounts: Accounts;
   attempts: Attempts;
   messages: Messages;
+  digests: Digests;
   enqueue(tx: Db, queue: string, data: { id: string }): Promise<void>;
 };
 
@@ -51,8 +53,13 @@ const reset: Command = async ({ db, accounts, attempts, messages, enqueue }, wor
   return 'A one-time PIN is on its way to the first phone of the account.';
 };
 
-/** Clears the counts of an account and of its phones (RULINGS.md 17). */
-const unlock: Command = async ({ db, accounts, attempts }, words) => {
+/** Clears the counts of an account and of its phones, or of one phone (RULINGS.md 17). */
+const unlock: Command = async ({ db, accounts, attempts, digests }, words) => {
+  const [phone = ''] = words;
+  if (/^\+[1-9]\d{1,14}$/.test(phone)) {
+    await attempts.clear(db, [digests.phone(phone)]);
+    return 'The phone is unlocked.';
+  }
   const { account, phones } = await find({ db, accounts }, words);
   await attempts.clear(db, [account.customer, ...phones]);
   return 'The account and its phones are unlocked.';

@@ -69,7 +69,7 @@ export async function debug(app: FastifyInstance, parts: DebugParts): Promise<vo
             sessionId,
             phoneNumber: opening.opening?.msisdn ?? '',
             message: screenText(last.screen),
-            isAuthenticated: last.state.account !== undefined,
+            isAuthenticated: !ended && last.state.account !== undefined,
           },
           status: ended ? ('ended' as const) : ('active' as const),
         },

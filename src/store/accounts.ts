@@ -16,6 +16,8 @@ export class GuardFailed extends Error {
 /** An account as a PIN is checked against it. */
 export type Known = {
   id: string;
+  /** What a session keeps of having been let in: the account, and the PIN that did. */
+  session: string;
   customer: Buffer;
   customerId: string;
   mustChange: boolean;
@@ -102,7 +104,7 @@ export class Accounts {
     const row = await db
       .selectFrom('accounts')
       .innerJoin('account_phones', 'account_phones.account_id', 'accounts.id')
-      .select(['id', 'customer', 'customer_id', 'pin', 'pin_must_change'])
+      .select(['id', 'customer', 'customer_id', 'pin', 'pin_must_change', 'pin_version'])
       .where('customer', '=', this.#digests.customer(customerId))
       .where('phone', '=', phone)
       .executeTakeFirst();
@@ -114,7 +116,7 @@ export class Accounts {
     const row = await db
       .selectFrom('link_codes')
       .innerJoin('accounts', 'accounts.id', 'link_codes.account_id')
-      .select(['id', 'customer', 'customer_id', 'pin', 'pin_must_change'])
+      .select(['id', 'customer', 'customer_id', 'pin', 'pin_must_change', 'pin_version'])
       .where('code', '=', this.#digests.customer(code))
       .where('phone', '=', phone)
       .where('used_at', 'is', null)
@@ -123,23 +125,28 @@ export class Accounts {
     return row && this.#known(row);
   }
 
-  /** The account that is logged in. */
-  async byId(db: Db, id: string): Promise<Known> {
+  /** The account that is logged in; undefined where its PIN has been changed since. */
+  async inSession(db: Db, session: string): Promise<Known | undefined> {
+    const [id = '', version = ''] = session.split('.');
     const row = await db
       .selectFrom('accounts')
-      .select(['id', 'customer', 'customer_id', 'pin', 'pin_must_change'])
+      .select(['id', 'customer', 'customer_id', 'pin', 'pin_must_change', 'pin_version'])
       .where('id', '=', id)
-      .executeTakeFirstOrThrow();
-    return this.#known(row);
+      .where('pin_version', '=', Number(version))
+      .executeTakeFirst();
+    return row && this.#known(row);
   }
 
-  /** What the customer is shown of the own account. */
-  async details(db: Db, id: string): Promise<{ customerId: string; name: string; email: string }> {
+  /** What the customer is shown of the own account; nothing where the PIN has been changed since. */
+  async details(db: Db, session: string): Promise<{ customerId: string; name: string; email: string }> {
+    const [id = '', version = ''] = session.split('.');
     const row = await db
       .selectFrom('accounts')
       .select(['customer', 'customer_id', 'name', 'email'])
       .where('id', '=', id)
-      .executeTakeFirstOrThrow();
+      .where('pin_version', '=', Number(version))
+      .executeTakeFirst();
+    if (row === undefined) return { customerId: '', name: '', email: '' };
     const customer = bytes(row.customer);
     const open = (column: string, sealed: Uint8Array) =>
       this.#columns.open(sealed, place(column, customer)).toString();
@@ -150,13 +157,24 @@ export class Accounts {
     };
   }
 
-  /** Replaces a PIN; never removes one. */
+  /**
+   * Replaces a PIN; never removes one. Sessions that the old one let in are out. Throws `GuardFailed` where it
+   * has been replaced since the account was read.
+   */
   async changePin(tx: Db, account: Known, verifier: Buffer, mustChange = false): Promise<void> {
-    await tx
+    const version = Number(account.session.split('.')[1]);
+    const changed = await tx
       .updateTable('accounts')
-      .set({ pin: this.#pins.seal(verifier, Buffer.from(account.customerId)), pin_must_change: mustChange })
+      .set({
+        pin: this.#pins.seal(verifier, Buffer.from(account.customerId)),
+        pin_must_change: mustChange,
+        pin_version: version + 1,
+      })
       .where('id', '=', account.id)
-      .executeTakeFirstOrThrow();
+      .where('pin_version', '=', version)
+      .returning('id')
+      .executeTakeFirst();
+    if (changed === undefined) throw new GuardFailed();
   }
 
   /** Makes a code good for linking one phone to an account. */
@@ -198,7 +216,7 @@ export class Accounts {
     const rows = await db
       .selectFrom('accounts')
       .innerJoin('account_phones', 'account_phones.account_id', 'accounts.id')
-      .select(['id', 'customer', 'customer_id', 'pin', 'pin_must_change', 'phone', 'msisdn'])
+      .select(['id', 'customer', 'customer_id', 'pin', 'pin_must_change', 'pin_version', 'phone', 'msisdn'])
       .where('customer', '=', this.#digests.customer(customerId))
       .orderBy('bound_at')
       .execute();
@@ -277,11 +295,14 @@ export class Accounts {
       .execute();
   }
 
-  #known(row: Pick<Stored, 'id' | 'customer' | 'customer_id' | 'pin' | 'pin_must_change'>): Known {
+  #known(
+    row: Pick<Stored, 'id' | 'customer' | 'customer_id' | 'pin' | 'pin_must_change' | 'pin_version'>,
+  ): Known {
     const customer = bytes(row.customer);
     const customerId = this.#columns.open(row.customer_id, place('customer_id', customer)).toString();
     return {
       id: String(row.id),
+      session: `${row.id}.${row.pin_version}`,
       customer,
       customerId,
       verifier: () => this.#pins.open(row.pin, Buffer.from(customerId)),
@@ -296,6 +317,7 @@ type Stored = {
   customer_id: Uint8Array;
   pin: Uint8Array;
   pin_must_change: boolean;
+  pin_version: number;
 };
 
 /** What binds a sealed column to its row. */

@@ -70,6 +70,16 @@ export class Attempts {
     });
   }
 
+  /** Whether nothing is checked for this key now. */
+  async isLocked(key: Buffer): Promise<boolean> {
+    const row = await this.#db
+      .selectFrom('pin_counters')
+      .select(sql<boolean>`coalesce(locked_until > clock_timestamp(), false)`.as('locked'))
+      .where('key', '=', key)
+      .executeTakeFirst();
+    return row?.locked === true;
+  }
+
   /** A right PIN, or support, clears the counts. */
   async clear(tx: Db, keys: Buffer[]): Promise<void> {
     // Held in the order in which a try holds them: two of them could wait for each other otherwise.

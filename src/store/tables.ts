@@ -19,6 +19,7 @@ export type Tables = {
     email: Uint8Array | null;
     pin: Uint8Array;
     pin_must_change: Generated<boolean>;
+    pin_version: Generated<number>;
     created_at: Generated<Date>;
   };
   account_phones: { account_id: string; phone: Uint8Array; msisdn: Uint8Array; bound_at: Generated<Date> };

@@ -55,7 +55,14 @@ const MUTATIONS: Mutation[] = [
     'terms',
     /nothing leads here: remove it or lead to it/,
   ],
-  ['a node to which only back would lead', /to: noSms \}/, 'to: locked }', 'noSms', /nothing leads here/],
+  ['a node whose only key leads elsewhere', /to: noSms \}/, 'to: locked }', 'noSms', /nothing leads here/],
+  [
+    'a node to which only the way back from the next one leads',
+    '{ when: { kind: car, language: fr }, to: car }',
+    '{ when: { kind: car, language: fr }, to: loan }',
+    'car',
+    /nothing leads here/,
+  ],
   [
     'dead end',
     /paid:\n {4}say(.*)\n {4}options:\n.*\n.*\n/,

@@ -209,6 +209,21 @@ test('what lint lets pass fits: every page, under every notice, whatever the val
   t.ok(paged > 100, `${paged} of ${RUNS.numRuns} screens had pages`);
 });
 
+test('a smaller budget is smaller for UCS-2 as well, so that no text fits by a foreign character', async (t) => {
+  t.ok(fits('ж'.repeat(40), 80));
+  t.notOk(fits('ж'.repeat(41), 80));
+  t.ok(fits('ж'.repeat(80), 160));
+  t.ok(fits('ж'.repeat(80), 182));
+  t.notOk(fits('ж'.repeat(81), 182));
+  fc.assert(
+    fc.property(text, fc.integer({ min: 40, max: 182 }), (words, budget) => {
+      const plain = [...words].filter((character) => measure(character).alphabet === 'gsm').join('');
+      return !fits(words, budget) || fits(plain, budget);
+    }),
+    { numRuns: 1_000 },
+  );
+});
+
 test('an invalid answer on any page shows that page again under its line, and it fits', async () => {
   fc.assert(
     fc.property(sound, ([menu, all]) =>
