@@ -176,7 +176,7 @@ async function goOn(turn: Turn, located: Located, parent: KnownTurn): Promise<An
     : commit(turn, located, heeded.slice(1), place, parent.address);
 }
 
-/** The answer to the question whether to go on with an earlier dial; what stands behind it is heard as well. */
+/** The answer to the question whether to go on with an earlier dial; what stands behind it is forgotten. */
 async function answerOffered(
   turn: Turn,
   located: Located,
