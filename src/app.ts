@@ -10,6 +10,7 @@ import {
   LogController,
 } from 'fastify';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
+import { type AirtimeParts, airtimeCallbacks } from './airtime/callbacks.ts';
 import type { TakeTurn } from './flow/heard.ts';
 import { limited, type UssdGateway, ussdGateway } from './gateways/ussd.ts';
 import { makeGuard, type Operator } from './guard.ts';
@@ -17,8 +18,10 @@ import { addLimits, addressKey } from './limits.ts';
 import type { Networks } from './networks.ts';
 import { type DebugParts, debug } from './operator/debug.ts';
 import { collectSchemas, docs } from './operator/docs.ts';
+import { type EffectsParts, effects } from './operator/effects.ts';
 import { type HealthParts, health } from './operator/health.ts';
-import { makeMetrics } from './operator/metrics.ts';
+import { type MetricsParts, makeMetrics } from './operator/metrics.ts';
+import { type WalletParts, wallet } from './operator/wallet.ts';
 import type { Digests } from './seal/digests.ts';
 import { readStrictly } from './wire.ts';
 
@@ -36,6 +39,8 @@ export type AppParts = {
   takeTurn: TakeTurn;
   digests: Digests;
   operators: Operator[];
+  /** The token that was made where none was given. */
+  madeOperator?: Operator;
   own: UssdGateway;
   via: UssdGateway[];
   trustedProxies: string[];
@@ -44,6 +49,9 @@ export type AppParts = {
   callbackSecret?: string;
   redisUrl?: string;
   sessions: Omit<DebugParts, 'guard'>;
+  outbox: Omit<EffectsParts, 'guard'> & { count: MetricsParts['deliveries'] };
+  credit: WalletParts['credit'];
+  airtime: Pick<AirtimeParts, 'report' | 'isExpected'>;
   connections(): { total: number; idle: number; waiting: number };
   ping: HealthParts['ping'];
 };
@@ -93,10 +101,16 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   await collectSchemas(app);
   const limit = await addLimits(app, parts.rateLimit.windowMs, parts.redisUrl);
   const production = parts.environment === 'production';
-  const guard = makeGuard({ operators: parts.operators, production, limit });
+  const guard = makeGuard({
+    operators: parts.operators,
+    ...(parts.madeOperator !== undefined && { made: parts.madeOperator }),
+    production,
+    limit,
+  });
   const metrics = makeMetrics({
     guard,
     activeSessions: parts.sessions.count,
+    deliveries: parts.outbox.count,
     connections: parts.connections,
   });
 
@@ -136,6 +150,13 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
         return limit(request, key, parts.rateLimit.phoneMax);
       },
     });
+    // Whoever got here knew the secret or came from a network that was named, where either is asked for.
+    const authenticated = secret !== undefined || !parts.gatewayAllow.empty || !production;
+    await scope.register(airtimeCallbacks, {
+      ...parts.airtime,
+      authenticated,
+      count: metrics.countCallback,
+    });
   };
 
   await app.register(gateways, {});
@@ -151,6 +172,8 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     });
     await scope.register(debug, { ...parts.sessions, guard });
     await scope.register(metrics.routes);
+    await scope.register(effects, { guard, list: parts.outbox.list, retry: parts.outbox.retry });
+    await scope.register(wallet, { guard, digests: parts.digests, credit: parts.credit });
   });
   await app.register(docs);
   await app.ready();

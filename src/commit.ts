@@ -1,3 +1,4 @@
+import type { Enqueue } from './effects/delivery.ts';
 import type { EffectKind } from './effects/effect.ts';
 import { Outcome } from './flow/dial.ts';
 import type { Answer, Deadline, Heard } from './flow/heard.ts';
@@ -20,8 +21,7 @@ export type Committed = {
   db: Db;
   /** Effects by kind. */
   effects: Record<string, EffectKind>;
-  /** Queues a job in a transaction. */
-  enqueue(tx: Db, queue: string, data: { id: string }): Promise<void>;
+  enqueue: Enqueue;
   /** Runs in one transaction. */
   transact<T>(run: (tx: Db, sql: Sql) => Promise<T>): Promise<T>;
 };
@@ -88,7 +88,7 @@ async function commitEffects(
         const committing = {
           tx,
           msisdn: turn.heard.msisdn,
-          enqueue: (queue: string, data: { id: string }) => turn.enqueue(tx, queue, data),
+          enqueue: (kind: string, data: { id: string }) => turn.enqueue(tx, kind, data),
         };
         for (const [ordinal, { kind, args, account }] of step.effects.entries()) {
           const key = { shown: answers ?? address, ordinal };

@@ -1,6 +1,8 @@
 import { CompiledQuery, sql, type Transaction } from 'kysely';
+import { buyAirtime } from './effects/buy-airtime.ts';
 import { changePin } from './effects/change-pin.ts';
 import { createAccount } from './effects/create-account.ts';
+import type { Enqueue } from './effects/delivery.ts';
 import { linkPhone, makeLinkCode } from './effects/link-phone.ts';
 import { logIn } from './effects/log-in.ts';
 import { rememberLanguage } from './effects/remember-language.ts';
@@ -14,11 +16,14 @@ import { Box } from './seal/box.ts';
 import { Digests } from './seal/digests.ts';
 import type { KeyRing } from './seal/keys.ts';
 import { PendingPins, PinSlots, randomCode } from './seal/pin.ts';
+import { airtimeFacts } from './services/airtime/facts.ts';
 import { ixoFacts } from './services/ixo/facts.ts';
-import { Accounts, type Db } from './store/accounts.ts';
+import { Accounts } from './store/accounts.ts';
+import { Airtime } from './store/airtime.ts';
 import { Attempts } from './store/attempts.ts';
 import type { Database } from './store/database.ts';
 import { digestRoot } from './store/keyring.ts';
+import { type Book, Ledger } from './store/ledger.ts';
 import { loadMenu, storeMenu } from './store/menus.ts';
 import { type MessageLimits, Messages } from './store/messages.ts';
 import { makePartitions } from './store/partitions.ts';
@@ -42,8 +47,9 @@ export type EngineSettings = {
   ttl: number;
   midnightSeconds?: number;
   messages: MessageLimits;
-  /** Queues a job in a transaction. */
-  enqueue(tx: Db, queue: string, data: { id: string }): Promise<void>;
+  /** Whose money wallets hold: the simulator's, where no provider is set up. */
+  book: Book;
+  enqueue: Enqueue;
   /** Letters of an alphabet at random, for Customer IDs. */
   randomCode?: (alphabet: string, length: number) => string;
 };
@@ -51,20 +57,34 @@ export type EngineSettings = {
 export type Engine = Keeping & { takeTurn: TakeTurn; sessions: Sessions; menus: Menus };
 
 /** What keeps people's things: opened by the commands too, which take no turns. */
-export type Keeping = { digests: Digests; accounts: Accounts; attempts: Attempts; messages: Messages };
+export type Keeping = {
+  digests: Digests;
+  /** Seals columns. */
+  columns: Box;
+  accounts: Accounts;
+  attempts: Attempts;
+  messages: Messages;
+  ledger: Ledger;
+  airtime: Airtime;
+};
 
 /** Opens what keeps people's things, keys checked. Throws `WrongKeys`. */
 export async function openKeeping(
   { kysely }: Database,
-  settings: Pick<EngineSettings, 'ring' | 'digestKey' | 'messages'>,
+  settings: Pick<EngineSettings, 'ring' | 'digestKey' | 'messages' | 'book'>,
 ): Promise<Keeping> {
   const digests = new Digests(await digestRoot(kysely, settings.ring, settings.digestKey));
   const columns = new Box(settings.ring, 'columns');
+  const messages = new Messages(columns, digests, settings.messages);
+  const ledger = new Ledger(settings.book);
   return {
     digests,
+    columns,
     accounts: new Accounts(columns, new Box(settings.ring, 'pins'), digests),
     attempts: new Attempts(kysely),
-    messages: new Messages(columns, digests, settings.messages),
+    messages,
+    ledger,
+    airtime: new Airtime(columns, digests, ledger, messages),
   };
 }
 
@@ -75,7 +95,8 @@ export async function openKeeping(
 export async function openEngine(database: Database, settings: EngineSettings): Promise<Engine> {
   const { kysely } = database;
   const keeping = await openKeeping(database, settings);
-  const { digests, accounts, attempts, messages } = keeping;
+  const { digests, accounts, attempts, messages, ledger, airtime } = keeping;
+  const random = settings.randomCode ?? randomCode;
   const box = new Box(settings.ring, 'turns');
   const pending = new PendingPins(new Box(settings.ring, 'pins'));
   await makePartitions(kysely);
@@ -98,7 +119,10 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     codes: settings.codes,
     ttl: settings.ttl,
     judge: makeJudge({ db: kysely, accounts, attempts, slots: new PinSlots(), pending, digests }),
-    facts: { ixo: ixoFacts(accounts, messages, settings.randomCode ?? randomCode) },
+    facts: {
+      ixo: ixoFacts(accounts, messages, random),
+      airtime: airtimeFacts(ledger, messages, random),
+    },
     effects: {
       createAccount: createAccount(accounts, pending),
       changePin: changePin(accounts, pending),
@@ -107,6 +131,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
       linkPhone: linkPhone(accounts),
       rememberLanguage: rememberLanguage(digests),
       sms: sms(messages),
+      buyAirtime: buyAirtime(airtime),
     },
     // Outside a transaction through the statements that survive a connection that was ended.
     languageOf: (db, phone) =>

@@ -7,7 +7,13 @@ import { parseNetworks } from './networks.ts';
 /** Who asks, once the guard has let them in. */
 export type Operator = { name: string; scopes: ReadonlySet<string>; token: string };
 
-export type GuardSettings = { operators: Operator[]; production: boolean; limit: Limit };
+export type GuardSettings = {
+  operators: Operator[];
+  /** Made by the process where none was given: it opens everything, and reading stays open to this machine. */
+  made?: Operator;
+  production: boolean;
+  limit: Limit;
+};
 
 /** A hook that lets in whoever may do what `scope` names, and answers everybody else. */
 export type Guard = (scope: string) => (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
@@ -22,18 +28,21 @@ const FORWARDED =
   /^(via|(x-original-)?(x-)?forwarded(-.+)?|x-original-forwarded-for|.*client-?ip|(x-real|cf-connecting)-ip|x-envoy-external-address)$/;
 
 /**
- * Who may do what (RULINGS.md 27 and 28). With tokens: a bearer token that has the scope. Without any:
- * reading only, outside production only, and only from this machine itself, by the address of the socket.
+ * Who may do what (RULINGS.md 27 and 28). With tokens: a bearer token that has the scope. Where none was given:
+ * reading only, outside production only, and only from this machine itself, by the address of the socket; and
+ * everything with the token that was made.
  */
-export function makeGuard({ operators, production, limit }: GuardSettings): Guard {
-  const tokens = operators.map((operator) => ({ operator, digest: digest(operator.token) }));
+export function makeGuard({ operators, made, production, limit }: GuardSettings): Guard {
+  const all = made === undefined ? operators : [...operators, made];
+  const tokens = all.map((operator) => ({ operator, digest: digest(operator.token) }));
   return (scope) => async (request, reply) => {
-    if (tokens.length === 0) {
+    const { authorization } = request.headers;
+    if (operators.length === 0 && authorization === undefined) {
       if (production) return reply.callNotFound();
       if (scope === 'read' && isHere(request)) return;
-      return void reply.code(403).send({ error: 'Forbidden' });
+      if (scope === 'read' || tokens.length === 0) return void reply.code(403).send({ error: 'Forbidden' });
     }
-    const { authorization } = request.headers;
+    if (tokens.length === 0) return production ? reply.callNotFound() : askForToken(reply);
     if (authorization === undefined) return askForToken(reply);
     const given = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
     const operator = given === undefined ? undefined : find(tokens, given);

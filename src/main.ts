@@ -1,25 +1,28 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
-import { type Config, ConfigError, readConfig } from './config.ts';
+import { type Config, ConfigError, type Operator, readConfig, SCOPES } from './config.ts';
+import { airtimeDelivery } from './effects/buy-airtime.ts';
 import { EFFECTS } from './effects/effect.ts';
-import { deliverSms, SMS_QUEUE } from './effects/sms.ts';
+import { SMS, smsDelivery } from './effects/sms.ts';
 import { openEngine, openKeeping } from './engine.ts';
 import type { Known } from './flow/plan.ts';
 import { makeLog } from './log.ts';
 import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
-import { smsSimulator } from './providers/simulator.ts';
+import { simulator } from './providers/simulator.ts';
 import { type Queue, startQueue } from './queue.ts';
 import { KeyError, type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
 import { type Database, openEmbeddedDatabase, openPostgres } from './store/database.ts';
 import { DirectoryInUse } from './store/embedded.ts';
 import { hasDigestKey, WrongKeys } from './store/keyring.ts';
+import { type Book, credit } from './store/ledger.ts';
 import { migrate, migrateServer } from './store/migrate.ts';
+import { countDeliveries, forgetDelivered, listDeliveries } from './store/outbox.ts';
 import { dropPartitions, makePartitions } from './store/partitions.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '..', 'migrations');
@@ -60,18 +63,23 @@ async function main(): Promise<void> {
   if (command !== undefined) return runCommand(config, log, command, words);
 
   const { database, ring, notes } = await openDatabase(config, log);
+  const { kysely } = database;
   const queue = await startQueue(database, (error) =>
     log.warn({ err: error }, 'the queue could not reach the database'),
   );
-  const { takeTurn, sessions, menus, digests, attempts, messages } = await openEngine(database, {
+  const providers = simulator();
+  const engine = await openEngine(database, {
     ring,
     digestKey: config.digestKey,
     documents,
     codes: { codes: config.serviceCodes, fallback: config.defaultService },
     ttl: config.sessionTtlMs,
     messages: config.messages,
+    book: bookOf(config),
     enqueue: queue.enqueue,
   });
+  const { takeTurn, sessions, menus, digests, attempts, messages, ledger, airtime, columns } = engine;
+  const made = config.operators.length > 0 ? undefined : madeOperator(config);
   const gateways = ['ixo', ...config.gateways.map((gateway) => gateway.name)];
   const { app, drain } = await buildApp({
     log,
@@ -79,6 +87,7 @@ async function main(): Promise<void> {
     takeTurn,
     digests,
     operators: config.operators,
+    ...(made !== undefined && { madeOperator: made }),
     own: { name: 'ixo', mode: config.inputMode },
     via: config.gateways,
     trustedProxies: config.trustedProxies,
@@ -94,15 +103,34 @@ async function main(): Promise<void> {
         return found === undefined || found.age > config.sessionTtlMs ? undefined : found;
       },
     },
+    outbox: {
+      list: (wanted, limit) => listDeliveries(kysely, wanted, limit),
+      retry: queue.retry,
+      count: () => countDeliveries(kysely),
+    },
+    credit: (wanted) => credit(kysely, columns, ledger, wanted),
+    airtime: {
+      report: (report) =>
+        kysely.transaction().execute(async (tx) => {
+          const heard = await airtime.report(tx, report);
+          if (heard.tell !== undefined) await queue.enqueue(tx, SMS, { id: heard.tell });
+          return heard;
+        }),
+      isExpected: (recipient, currency, amount) => airtime.isExpected(kysely, recipient, currency, amount),
+    },
     connections: database.connections,
-    ping: () => sql`select 1`.execute(database.kysely),
+    ping: () => sql`select 1`.execute(kysely),
   });
-  const provider = smsSimulator();
-  await queue.work(SMS_QUEUE, (id) => deliverSms(database.kysely, messages, provider, id));
+  await queue.work([
+    smsDelivery(kysely, messages, providers.sms),
+    airtimeDelivery(kysely, airtime, providers.airtime, queue.enqueue),
+  ]);
   await queue.daily('housekeeping', async () => {
-    await makePartitions(database.kysely);
-    await dropPartitions(database.kysely, RETENTION_DAYS);
+    await makePartitions(kysely);
+    await dropPartitions(kysely, RETENTION_DAYS);
     await attempts.forget();
+    await forgetDelivered(kysely);
+    await airtime.forgetReports(kysely);
   });
 
   watchMenus(SERVICES, knownOf, menus, {
@@ -115,7 +143,7 @@ async function main(): Promise<void> {
   await app.listen({
     port: config.port,
     host: config.host,
-    listenTextResolver: (address) => startLine(config, address, notes),
+    listenTextResolver: (address) => startLine(config, address, notes, made),
   });
 }
 
@@ -149,13 +177,9 @@ async function openDatabase(config: Config, log: Logger): Promise<Opened> {
 /** The generated key of an embedded database, made once: there whole, or not there. */
 function keptKey(directory: string, isNew: boolean): string {
   const file = join(directory, 'key');
-  if (!existsSync(file)) {
-    if (!isNew) throw new StartRefused(`${file} is missing: without it nothing in ${directory} can be read`);
-    const aside = `${file}.${process.pid}`;
-    writeFileSync(aside, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600 });
-    renameSync(aside, file);
-  }
-  return readFileSync(file, 'utf8').trim();
+  if (!existsSync(file) && !isNew)
+    throw new StartRefused(`${file} is missing: without it nothing in ${directory} can be read`);
+  return keptSecret(file, () => randomBytes(32).toString('base64'));
 }
 
 /** `pins:rotate`, `pins:reset`, `unlock`: beside the running service, on the same database. */
@@ -172,6 +196,7 @@ async function runCommand(config: Config, log: Logger, command: string, words: s
       ring,
       digestKey: config.digestKey,
       messages: config.messages,
+      book: bookOf(config),
     });
     process.stdout.write(
       `${await run({ ...keeping, db: database.kysely, ring, enqueue: queue.enqueue }, words)}\n`,
@@ -221,6 +246,32 @@ async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Without credentials the simulator serves, and what it is paid with is no money (CONTRACT.md section 4). */
+function bookOf(_config: Config): Book {
+  return 'demo';
+}
+
+/**
+ * Whatever sends or credits wants a token: where none is set, one is made and kept in the data directory, outside
+ * production (RULINGS.md 28).
+ */
+function madeOperator({ environment, dataDir }: Config): Operator | undefined {
+  if (environment === 'production') return undefined;
+  mkdirSync(dataDir, { recursive: true });
+  const token = keptSecret(join(dataDir, 'operator-token'), () => randomBytes(18).toString('base64url'));
+  return { name: 'operator', scopes: new Set(SCOPES), token };
+}
+
+/** A secret in a file, made once: there whole, or not there. */
+function keptSecret(file: string, make: () => string): string {
+  if (!existsSync(file)) {
+    const aside = `${file}.${process.pid}`;
+    writeFileSync(aside, `${make()}\n`, { mode: 0o600 });
+    renameSync(aside, file);
+  }
+  return readFileSync(file, 'utf8').trim();
+}
+
 type Running = {
   app: Awaited<ReturnType<typeof buildApp>>['app'];
   drain(): void;
@@ -237,6 +288,7 @@ function leaveWell(log: Logger, { app, drain, queue, database }: Running): void 
     log.info('draining');
     setTimeout(() => process.exit(0), EXIT_MS).unref();
     drain();
+    await queue.rest().catch(() => {});
     await new Promise((resolve) => setTimeout(resolve, GOODBYE_MS));
     setTimeout(() => app.server.closeAllConnections(), LAST_ANSWER_MS).unref();
     await app.close();
@@ -266,7 +318,7 @@ function lastWords(log: Logger): void {
   process.on('unhandledRejection', end);
 }
 
-function startLine(config: Config, address: string, notes: string[]): string {
+function startLine(config: Config, address: string, notes: string[], made?: Operator): string {
   const warnings: string[] = [];
   if (config.trustedProxies.length > 0)
     warnings.push(`proxies believed: ${config.trustedProxies.join(', ')} (narrow it with TRUSTED_PROXIES)`);
@@ -278,7 +330,11 @@ function startLine(config: Config, address: string, notes: string[]): string {
       warnings.push('WARNING set RATE_LIMIT_ALLOW to the networks of your aggregators');
   }
   const operator =
-    config.operators.length > 0 ? 'operators by token' : 'operator routes open to this machine only';
+    config.operators.length > 0
+      ? 'operators by token'
+      : made === undefined
+        ? 'operator routes closed: set OPERATOR_TOKEN'
+        : `operator routes read by this machine only; all of them with the token ${made.token} of ${join(config.dataDir, 'operator-token')}`;
   return [`ussd gateway on ${address}`, config.environment, ...notes, operator, ...warnings].join(' | ');
 }
 

@@ -1,40 +1,125 @@
-import { fromKysely, fromPglite, PgBoss } from 'pg-boss';
-import type { Db } from './store/accounts.ts';
+import { fromKysely, fromPglite, type JobResult, PgBoss } from 'pg-boss';
+import type { Delivery, Enqueue } from './effects/delivery.ts';
+import { type Db, GuardFailed } from './store/accounts.ts';
 import type { Database } from './store/database.ts';
+import { endDelivery, kindOf, noteAttempts, putOut, reviveDelivery } from './store/outbox.ts';
 
 /** How long jobs under way may take to finish when the process drains; in milliseconds. */
 const DRAIN_MS = 3_000;
 
 /**
- * Queued work is tried again first within 5 s, then at growing intervals, never further apart than 5 min
- * (CONTRACT.md section 4): for about a day and a half in all.
+ * Queued work is tried again first within 5 s, then at growing intervals with some chance in them, never
+ * further apart than 5 min (CONTRACT.md section 4).
  */
-const RETRIES = { retryLimit: 450, retryDelay: 2, retryBackoff: true, retryDelayMax: 300 };
+const BACKOFF = { retryDelay: 2, retryBackoff: true, retryDelayMax: 300 };
+
+/**
+ * A job whose process is gone is tried again after this, in seconds: longer than any call to a provider takes,
+ * so that it is rarely tried while it is still under way. (Where it is, the provider knows it by its key.)
+ */
+const EXPIRE_SECONDS = 15;
+/** How often one of the instances looks for such jobs. */
+const LOOK_SECONDS = 4;
+
+/** Where the queue puts what it has tried for the last time. */
+const DEAD_LETTERS = 'dead-letters';
+
+/** For trying it out: nobody has two hours. */
+export type QueueSettings = { retries?: number; backoff?: Partial<typeof BACKOFF>; expireSeconds?: number };
 
 /** Once a day, after midnight UTC has passed for every dial. */
 const DAILY = '17 2 * * *';
 
+type Job = { id: string };
+type Fetched = { id: string; data: Job };
+
 export type Queue = {
-  /** Queues a job in a transaction: it is there when the transaction is. Its data are row ids only. */
-  enqueue(tx: Db, queue: string, data: { id: string }): Promise<void>;
-  /** Runs `deliver` for every job of a queue, at least once each. */
-  work(queue: string, deliver: (id: string) => Promise<void>): Promise<void>;
+  /** Queues a delivery in a transaction, with its row in the outbox. The job's data are row ids only. */
+  enqueue: Enqueue;
+  /** Delivers what is queued of these kinds from now on, at least once each. */
+  work(deliveries: readonly Delivery[]): Promise<void>;
+  /** Tries again what was given up: `unknown` where nothing of that id is dead, `refused` where it cannot be. */
+  retry(id: string): Promise<'queued' | 'unknown' | 'refused'>;
   /** Runs once a day on one instance. */
   daily(name: string, run: () => Promise<void>): Promise<void>;
+  /** Takes no new job from now on; those under way go on. */
+  rest(): Promise<void>;
   stop(): Promise<void>;
 };
 
 /** The durable queue (pg-boss) on the same database: started and drained with the process. */
-export async function startQueue(database: Database, onError: (error: Error) => void): Promise<Queue> {
-  const common = { persistWarnings: false, monitorVacuum: false };
-  const { boss: reach } = database;
+export async function startQueue(
+  database: Database,
+  onError: (error: Error) => void,
+  settings: QueueSettings = {},
+): Promise<Queue> {
+  const boss = await startBoss(database, onError);
+  const { kysely } = database;
+  const send = async (tx: Db, kind: string, { id }: Job) => {
+    await boss.send(kind, { id }, { db: fromKysely(tx) });
+  };
+  const known = new Map<string, Delivery>();
+  return {
+    enqueue: async (tx, kind, { id }) => {
+      await putOut(tx, kind, id);
+      await send(tx, kind, { id });
+    },
+    work: async (deliveries) => {
+      for (const delivery of deliveries) known.set(delivery.kind, delivery);
+      await createQueue(boss, DEAD_LETTERS, { ...BACKOFF, retryLimit: 1_000, expireInSeconds: 60 });
+      await boss.work<Job>(DEAD_LETTERS, { batchSize: 20, pollingIntervalSeconds: 1 }, async (jobs) => {
+        for (const { data } of jobs) await bury(kysely, known, data.id);
+      });
+      for (const delivery of deliveries) {
+        await createQueue(boss, delivery.kind, {
+          ...BACKOFF,
+          ...settings.backoff,
+          retryLimit: settings.retries ?? delivery.retries,
+          expireInSeconds: settings.expireSeconds ?? EXPIRE_SECONDS,
+          deleteAfterSeconds: 3_600,
+          deadLetter: DEAD_LETTERS,
+        });
+        const { batch, workers } = delivery;
+        await boss.work(
+          delivery.kind,
+          {
+            batchSize: batch,
+            localConcurrency: workers,
+            pollingIntervalSeconds: 1,
+            burstWhenBatchFull: true,
+            perJobResults: true,
+          },
+          (jobs: Fetched[]) => attempt(kysely, delivery, jobs, onError),
+        );
+      }
+    },
+    retry: (id) => revive(kysely, known, id, send),
+    daily: async (name, run) => {
+      await boss.createQueue(name, { retryLimit: 5, retryBackoff: true, expireInSeconds: 600 });
+      await boss.work(name, { batchSize: 1, pollingIntervalSeconds: 30 }, run);
+      await boss.schedule(name, DAILY);
+    },
+    rest: async () => {
+      await Promise.all([...known.keys(), DEAD_LETTERS].map((name) => boss.offWork(name, { wait: false })));
+    },
+    stop: () => boss.stop({ graceful: true, timeout: DRAIN_MS, close: true }),
+  };
+}
+
+async function startBoss({ boss: reach }: Database, onError: (error: Error) => void): Promise<PgBoss> {
+  const common = {
+    persistWarnings: false,
+    monitorVacuum: false,
+    superviseIntervalSeconds: LOOK_SECONDS,
+    monitorIntervalSeconds: LOOK_SECONDS,
+  };
   const boss =
     'embedded' in reach
       ? new PgBoss({ ...common, db: fromPglite(reach.embedded), backend: 'pglite' })
       : new PgBoss({
           ...common,
           connectionString: reach.connectionString,
-          max: 2,
+          max: 4,
           connectionTimeoutMillis: 5_000,
           application_name: 'ussd-gateway queue',
           options: '-c statement_timeout=30000 -c lock_timeout=10000',
@@ -42,21 +127,69 @@ export async function startQueue(database: Database, onError: (error: Error) => 
   // Without a listener an error of a poll that found the database away ends the process.
   boss.on('error', onError);
   await boss.start();
-  return {
-    enqueue: async (tx, queue, data) => {
-      await boss.send(queue, data, { db: fromKysely(tx) });
-    },
-    work: async (queue, deliver) => {
-      await boss.createQueue(queue, { ...RETRIES, expireInSeconds: 60, deleteAfterSeconds: 86_400 });
-      await boss.work<{ id: string }>(queue, { batchSize: 20, pollingIntervalSeconds: 1 }, async (jobs) => {
-        await Promise.all(jobs.map((job) => deliver(job.data.id)));
-      });
-    },
-    daily: async (name, run) => {
-      await boss.createQueue(name, { retryLimit: 5, retryBackoff: true, expireInSeconds: 600 });
-      await boss.work(name, { batchSize: 1, pollingIntervalSeconds: 30 }, run);
-      await boss.schedule(name, DAILY);
-    },
-    stop: () => boss.stop({ graceful: true, timeout: DRAIN_MS, close: true }),
-  };
+  return boss;
+}
+
+/** Makes a queue, and brings one that an older version made up to date. */
+async function createQueue(
+  boss: PgBoss,
+  name: string,
+  options: NonNullable<Parameters<PgBoss['createQueue']>[1]>,
+): Promise<void> {
+  await boss.createQueue(name, options);
+  await boss.updateQueue(name, options);
+}
+
+/** One attempt at some jobs, each settled by itself. */
+async function attempt(
+  db: Db,
+  delivery: Delivery,
+  jobs: Fetched[],
+  onError: (error: Error) => void,
+): Promise<JobResult[]> {
+  let again: ReadonlyMap<string, string>;
+  try {
+    again = await delivery.deliver(jobs.map(({ data }) => data.id));
+  } catch (error) {
+    onError(error as Error);
+    again = new Map(jobs.map(({ data }) => [data.id, 'internal']));
+  }
+  for (const code of new Set(again.values())) {
+    const ids = [...again].filter(([, own]) => own === code).map(([id]) => id);
+    // Only what operators see: the attempt itself is the queue's to count.
+    await noteAttempts(db, ids, code).catch(onError);
+  }
+  return jobs.map(({ id, data }) => {
+    const code = again.get(data.id);
+    return code === undefined ? { id, status: 'completed' } : { id, status: 'failed', output: { code } };
+  });
+}
+
+/** After the last try: marked dead, and undone what was done in advance, once, in one transaction. */
+async function bury(db: Db, known: ReadonlyMap<string, Delivery>, id: string): Promise<void> {
+  const kind = await kindOf(db, id);
+  if (kind === undefined) return;
+  await db.transaction().execute(async (tx) => {
+    if (await endDelivery(tx, id, 'dead')) await known.get(kind)?.giveUp?.(tx, id);
+  });
+}
+
+async function revive(
+  db: Db,
+  known: ReadonlyMap<string, Delivery>,
+  id: string,
+  send: (tx: Db, kind: string, job: Job) => Promise<void>,
+): Promise<'queued' | 'unknown' | 'refused'> {
+  try {
+    return await db.transaction().execute(async (tx) => {
+      const kind = await reviveDelivery(tx, id);
+      if (kind === undefined) return 'unknown';
+      await known.get(kind)?.revive?.(tx, id);
+      await send(tx, kind, { id });
+      return 'queued';
+    });
+  } catch (error) {
+    if (error instanceof GuardFailed) return 'refused';
+    throw error;
+  }
 }

@@ -7,8 +7,8 @@ export type Committing = {
   msisdn: string;
   /** The account that is logged in when it happens. */
   account?: string;
-  /** Queues a job in the same transaction; its data are row ids only. */
-  enqueue(queue: string, data: { id: string }): Promise<void>;
+  /** Queues a delivery in the same transaction, by its row's id. */
+  enqueue(kind: string, data: { id: string }): Promise<void>;
 };
 
 /**
@@ -26,4 +26,5 @@ export const EFFECTS: Record<string, readonly string[]> = {
   linkPhone: ['code'],
   rememberLanguage: ['language'],
   sms: ['text'],
+  buyAirtime: ['ref', 'to', 'currency', 'amount', 'sent', 'failed', 'tell'],
 };

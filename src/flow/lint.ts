@@ -6,6 +6,7 @@ import {
   isSecret,
   type Menu,
   type Node,
+  namesIn,
   nodeNamed,
   optionsOf,
   PLACES,
@@ -206,11 +207,9 @@ function names(menu: Menu, known: Known): Finding[] {
             ? `${value} is set from itself and grows: set it from something else`
             : undefined;
         }),
-        ...waysFrom(node).flatMap(({ when }) =>
-          Object.keys(when ?? {}).map((value) =>
-            value === 'verdict' ? undefined : nameProblem(value, undefined),
-          ),
-        ),
+        ...waysFrom(node)
+          .flatMap(namesIn)
+          .map((value) => (value === 'verdict' ? undefined : nameProblem(value, undefined))),
         ...verdictProblems(node),
         ...(node.facts ?? []).map((fact) =>
           shapeOf(known, fact) === undefined ? noFact(fact, known) : undefined,
@@ -278,7 +277,8 @@ function shownProblem(argument: string, shown: Text[]): string | undefined {
 }
 
 function verdictProblems(node: Node): string[] {
-  const wanted = (to: To) => waysOf(to).flatMap(({ when }) => when?.verdict ?? []);
+  const wanted = (to: To) =>
+    waysOf(to).flatMap(({ when }) => (typeof when?.verdict === 'string' ? [when.verdict] : []));
   const verdicts = 'ask' in node ? (VERDICTS[node.answer.kind] ?? []) : [];
   const on = (values: string[], possible: readonly string[]) =>
     values

@@ -20,12 +20,15 @@ const Effect = z
   .record(Name, z.record(Name, Text))
   .refine((effect) => Object.keys(effect).length === 1, 'an effect is one name with its arguments');
 
+/** What a value must be: this text, or a number below another value. */
+const Condition = z.union([z.string(), z.strictObject({ below: Value })]);
+
 /**
  * Where an answer leads. `when` names values that must be as said; the first way that holds is taken.
  * With `invalid` the answer counts as an invalid one, and the line stands above the next screen.
  */
 const Way = z.strictObject({
-  when: z.record(Value, z.string()).optional(),
+  when: z.record(Value, Condition).optional(),
   to: Name,
   effects: z.array(Effect).optional(),
   invalid: Text.optional(),
@@ -194,6 +197,7 @@ export type List = z.infer<typeof List>;
 export type Answer = z.infer<typeof Answer>;
 export type Option = z.infer<typeof Option>;
 export type Way = z.infer<typeof Way>;
+export type Condition = z.infer<typeof Condition>;
 export type To = z.infer<typeof To>;
 export type Text = z.infer<typeof Text>;
 
@@ -224,6 +228,13 @@ export function waysOf(to: To): Way[] {
 /** The key as it is compared: letters count in either case. */
 export function sameKey(key: string, typed: string): boolean {
   return key.toLowerCase() === typed.trim().toLowerCase();
+}
+
+/** The values that a way's conditions name, on either side. */
+export function namesIn({ when }: Way): string[] {
+  return Object.entries(when ?? {}).flatMap(([name, condition]) =>
+    typeof condition === 'string' ? [name] : [name, condition.below],
+  );
 }
 
 /** A node of the document by its name, where there is one. */

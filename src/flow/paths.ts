@@ -1,6 +1,7 @@
 import { factOf } from './format.ts';
 import {
   type Ask,
+  type Condition,
   isSecret,
   type Menu,
   type Node,
@@ -64,8 +65,16 @@ type Try = { input: string; heard: string | Verdict; facts: Record<string, strin
 function wantedBy(menu: Menu): Wanted {
   const conditions = edgesOf(menu).flatMap(({ way }) => Object.entries(way.when ?? {}));
   return new Map(
-    conditions.map(([name]) => [name, conditions.flatMap((other) => (other[0] === name ? [other[1]] : []))]),
+    conditions.map(([name]) => [
+      name,
+      conditions.flatMap((other) => (other[0] === name ? [meeting(other[1])] : [])),
+    ]),
   );
+}
+
+/** A value that a condition holds for; no amount that can be typed is below zero. */
+function meeting(condition: Condition): string {
+  return typeof condition === 'string' ? condition : '-1';
 }
 
 function triesAt(menu: Menu, state: State, wanted: Wanted): Try[] {
@@ -104,7 +113,11 @@ function typedFor({ answer }: Ask, heard: string | Verdict): string {
 /** No facts in particular, those that each way asks for, and those from which wanted values are set. */
 function factsFor(node: Node, to: To, wanted: Wanted): Record<string, string>[] {
   const asked = waysOf(to).map(({ when }) =>
-    Object.fromEntries(Object.entries(when ?? {}).filter(([name]) => factOf(name).length > 0)),
+    Object.fromEntries(
+      Object.entries(when ?? {}).flatMap(([name, condition]) =>
+        factOf(name).length > 0 ? [[name, meeting(condition)]] : [],
+      ),
+    ),
   );
   const set = setsOf(node).flatMap(([name, value]) => {
     const source = /^\{(\w+\.\w+)\}$/.exec(value)?.[1] ?? '';

@@ -2,10 +2,12 @@ import { readAnswer } from './answer.ts';
 import { factOf, fill, type Scope } from './format.ts';
 import {
   type Ask,
+  type Condition,
   inLanguage,
   isSecret,
   type Menu,
   type Node,
+  namesIn,
   optionsOf,
   PLACES,
   sameKey,
@@ -132,16 +134,25 @@ function follow(
   more: Record<string, string> = {},
 ): Step | Needs {
   const ways = waysOf(to);
-  const wanted = ways.flatMap((way) => Object.keys(way.when ?? {})).flatMap(factOf);
+  const wanted = ways.flatMap(namesIn).flatMap(factOf);
   const missing = wanted.filter((fact) => world.facts[fact] === undefined);
   if (missing.length > 0) return need(missing, state);
   const scope = { ...scopeOf(state, world), ...more };
   const way = ways.find(({ when }) =>
-    Object.entries(when ?? {}).every(([name, value]) => scope[name] === value),
+    Object.entries(when ?? {}).every(([name, condition]) => holds(condition, scope[name], scope)),
   );
   if (way === undefined) return miss(menu, state, menu.invalid, world);
   if (way.invalid !== undefined) return miss(menu, state, way.invalid, world, way.to);
   return travel(menu, state, way, world, scope);
+}
+
+/** Whether a value is as a condition says. What is no whole number is below nothing. */
+function holds(condition: Condition, value: string | undefined, scope: Scope): boolean {
+  if (typeof condition === 'string') return value === condition;
+  const other = scope[condition.below];
+  const number = /^-?\d+$/;
+  if (value === undefined || other === undefined || !number.test(value) || !number.test(other)) return false;
+  return BigInt(value) < BigInt(other);
 }
 
 /** Goes where the way leads, and says what is to happen. */

@@ -1,9 +1,13 @@
+import type { Enqueue } from '../effects/delivery.ts';
+import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import type { KeyRing } from '../seal/keys.ts';
 import { hashPin, oneTimePin } from '../seal/pin.ts';
 import type { Accounts, Db } from '../store/accounts.ts';
+import type { Airtime } from '../store/airtime.ts';
 import type { Attempts } from '../store/attempts.ts';
 import { rewrapDigestKey } from '../store/keyring.ts';
+import { resealCredits } from '../store/ledger.ts';
 import type { Messages } from '../store/messages.ts';
 
 /** A command that cannot be carried out; what is said is for a person. */
@@ -18,7 +22,9 @@ export type CommandParts = {
   attempts: Attempts;
   messages: Messages;
   digests: Digests;
-  enqueue(tx: Db, queue: string, data: { id: string }): Promise<void>;
+  airtime: Airtime;
+  columns: Box;
+  enqueue: Enqueue;
 };
 
 /** Runs and returns what to tell the operator. Every command is safe to run twice. */
@@ -28,10 +34,14 @@ export type Command = (parts: CommandParts, words: string[]) => Promise<string>;
 const MOST_PASSES = 10;
 
 /** Seals everything but turns again under the active key, beside the running service (RULINGS.md 26). */
-const rotate: Command = async ({ db, ring, accounts, messages }) => {
+const rotate: Command = async ({ db, ring, accounts, messages, airtime, columns }) => {
   let count = (await rewrapDigestKey(db, ring)) ? 1 : 0;
   for (let pass = 1; ; pass += 1) {
-    const found = (await accounts.reseal(db)) + (await messages.reseal(db));
+    const found =
+      (await accounts.reseal(db)) +
+      (await messages.reseal(db)) +
+      (await airtime.reseal(db)) +
+      (await resealCredits(db, columns));
     count += found;
     if (found === 0) break;
     if (pass === MOST_PASSES) throw new CommandRefused('records are still being written under an older key');

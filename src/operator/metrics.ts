@@ -14,6 +14,8 @@ export type CountedTurn = {
 export type MetricsParts = {
   guard: Guard;
   activeSessions(): Promise<number>;
+  /** What has not been delivered, by kind and state. */
+  deliveries(): Promise<{ kind: string; state: string; count: number }[]>;
   connections(): { total: number; idle: number; waiting: number };
 };
 
@@ -49,6 +51,23 @@ export function makeMetrics(parts: MetricsParts) {
       this.set(await parts.activeSessions().catch(() => Number.NaN));
     },
   });
+  const callbacks = new Counter({
+    name: 'ussd_callbacks_total',
+    help: 'What providers and gateways told us, by route and what came of it',
+    labelNames: ['route', 'outcome'],
+    registers,
+  });
+  new Gauge({
+    name: 'ussd_outbox',
+    help: 'What is to leave the house and has not, by kind and state; dead wants an operator',
+    labelNames: ['kind', 'state'],
+    registers,
+    async collect() {
+      const counts = await parts.deliveries().catch(() => undefined);
+      this.reset();
+      for (const { kind, state, count } of counts ?? []) this.set({ kind, state }, count);
+    },
+  });
   new Gauge({
     name: 'ussd_database_connections',
     help: 'Connections of the pools by state; waiting counts those who want one',
@@ -76,5 +95,7 @@ export function makeMetrics(parts: MetricsParts) {
     );
   };
 
-  return { count, routes };
+  const countCallback = (route: string, outcome: string) => callbacks.inc({ route, outcome });
+
+  return { count, countCallback, routes };
 }

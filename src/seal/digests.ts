@@ -60,6 +60,11 @@ export class Digests {
     return digest(this.#text, Buffer.from('identity\0'), rowKey);
   }
 
+  /** A name that a client or a provider chose, among those of one kind: idempotency keys, ids of orders. */
+  key(kind: string, name: string): Buffer {
+    return digest(this.#text, Buffer.from(`key\0${kind}\0`), Buffer.from(name));
+  }
+
   /** What stands in logs instead of a phone number: `m_` and 48 bits in hex. */
   pseudonym(msisdn: string): string {
     return `m_${createHmac('sha256', this.#pseudonym).update(msisdn).digest('hex').slice(0, 12)}`;

@@ -1,6 +1,8 @@
 import type { Shape } from '../flow/plan.ts';
 import type { FactValue } from '../flow/state.ts';
 import type { Db } from '../store/accounts.ts';
+import type { Messages } from '../store/messages.ts';
+import { AIRTIME_FACTS } from './airtime/shapes.ts';
 import { IXO_FACTS } from './ixo/shapes.ts';
 
 /** Who is asking for a fact. */
@@ -10,4 +12,12 @@ export type Asking = { db: Db; msisdn: string; phone: Buffer; account?: string }
 export type Fact = (asking: Asking) => Promise<FactValue>;
 
 /** What the facts of each service promise, for the checks of its document. */
-export const SHAPES: Record<string, Record<string, Shape>> = { ixo: IXO_FACTS };
+export const SHAPES: Record<string, Record<string, Shape>> = {
+  ixo: IXO_FACTS,
+  airtime: AIRTIME_FACTS,
+};
+
+/** `room`: whether this phone may be sent another message today. */
+export function smsRoom(messages: Messages): Fact {
+  return async ({ db, msisdn }) => ({ room: (await messages.hasRoom(db, msisdn)) ? 'yes' : 'no' });
+}

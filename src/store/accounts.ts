@@ -90,7 +90,7 @@ export class Accounts {
 
   /** How many accounts a phone may log in to; `locked`: nobody else can add one until this commits. */
   async countOf(db: Db, phone: Buffer, locked = false): Promise<number> {
-    if (locked) await lockPhone(db, PHONE_LOCK, phone);
+    if (locked) await lockDigest(db, PHONE_LOCK, phone);
     const row = await db
       .selectFrom('account_phones')
       .select((select) => select.fn.countAll<string>().as('count'))
@@ -325,7 +325,7 @@ function place(column: string, row: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`accounts.${column}\0`), row]);
 }
 
-/** Holds a phone until the transaction ends; the first number says for what. */
-export async function lockPhone(tx: Db, purpose: number, phone: Buffer): Promise<void> {
-  await sql`select pg_advisory_xact_lock(${purpose}, ${phone.readInt32BE(0)})`.execute(tx);
+/** Holds what a digest stands for until the transaction ends; the first number says for what. */
+export async function lockDigest(tx: Db, purpose: number, digest: Buffer): Promise<void> {
+  await sql`select pg_advisory_xact_lock(${purpose}, ${digest.readInt32BE(0)})`.execute(tx);
 }

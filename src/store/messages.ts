@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
-import { type Db, GuardFailed, lockPhone } from './accounts.ts';
+import { type Db, GuardFailed, lockDigest } from './accounts.ts';
 import { inPages } from './pages.ts';
 
 /** Messages that a subscriber may cause to one phone in a day (RULINGS.md 14). */
@@ -55,16 +55,41 @@ export class Messages {
     tx: Db,
     message: { msisdn: string; body: string; cause: 'subscriber' | 'support' },
   ): Promise<string> {
-    const { msisdn, body, cause } = message;
+    return this.#insert(tx, { ...message, state: 'queued' });
+  }
+
+  /**
+   * A message whose words come later, when it is known how something went: it is counted now (RULINGS.md 14).
+   * Throws like `add`.
+   */
+  promise(tx: Db, msisdn: string, cause: 'subscriber' | 'support' = 'subscriber'): Promise<string> {
+    return this.#insert(tx, { msisdn, body: '', cause, state: 'promised' });
+  }
+
+  /** Gives a promised message its words; false where it has some already. */
+  async keep(tx: Db, id: string, body: string): Promise<boolean> {
+    const kept = await tx
+      .updateTable('messages')
+      .set({ body: this.#box.seal(Buffer.from(body), place('body', id)), state: 'queued' })
+      .where('id', '=', id)
+      .where('state', '=', 'promised')
+      .returning('id')
+      .executeTakeFirst();
+    return kept !== undefined;
+  }
+
+  async #insert(
+    tx: Db,
+    message: {
+      msisdn: string;
+      body: string;
+      cause: 'subscriber' | 'support';
+      state: 'promised' | 'queued';
+    },
+  ): Promise<string> {
+    const { msisdn, body, cause, state } = message;
     const phone = this.#digests.phone(msisdn);
-    if (cause === 'subscriber') {
-      await lockPhone(tx, SMS_LOCK, phone);
-      if (!(await this.hasRoom(tx, msisdn))) throw new GuardFailed();
-      const { rows } = await sql<{ count: number }>`
-        insert into sms_days (day, count) values ((now() at time zone 'utc')::date, 1)
-        on conflict (day) do update set count = sms_days.count + 1 returning count`.execute(tx);
-      if ((rows[0]?.count ?? 0) > this.#limits.dailyMax) throw new GuardFailed();
-    }
+    if (cause === 'subscriber') await this.#count(tx, msisdn, phone);
     const id = randomUUID();
     await tx
       .insertInto('messages')
@@ -74,12 +99,23 @@ export class Messages {
         msisdn: this.#box.seal(Buffer.from(msisdn), place('msisdn', id)),
         body: this.#box.seal(Buffer.from(body), place('body', id)),
         cause,
+        state,
         provider: null,
         provider_id: null,
         sent_at: null,
       })
       .execute();
     return id;
+  }
+
+  /** One more that a subscriber caused. Throws `GuardFailed` where they may cause no more. */
+  async #count(tx: Db, msisdn: string, phone: Buffer): Promise<void> {
+    await lockDigest(tx, SMS_LOCK, phone);
+    if (!(await this.hasRoom(tx, msisdn))) throw new GuardFailed();
+    const { rows } = await sql<{ count: number }>`
+      insert into sms_days (day, count) values ((now() at time zone 'utc')::date, 1)
+      on conflict (day) do update set count = sms_days.count + 1 returning count`.execute(tx);
+    if ((rows[0]?.count ?? 0) > this.#limits.dailyMax) throw new GuardFailed();
   }
 
   /** A message that has not been sent yet, opened; undefined where it has. */
@@ -98,13 +134,34 @@ export class Messages {
   }
 
   /** The provider took it. */
-  async sent(db: Db, id: string, provider: string, providerId: string): Promise<void> {
+  async sent(db: Db, id: string, provider: string, providerId: string | null): Promise<void> {
     await db
       .updateTable('messages')
       .set({ state: 'sent', provider, provider_id: providerId, sent_at: sql<Date>`clock_timestamp()` })
       .where('id', '=', id)
       .where('state', '=', 'queued')
       .execute();
+  }
+
+  /** The provider will not take it, or nobody tries any more. */
+  async failed(db: Db, id: string): Promise<void> {
+    await this.#move(db, id, 'queued', 'failed');
+  }
+
+  /** An operator has it tried again. Throws `GuardFailed` where it has not failed. */
+  async again(db: Db, id: string): Promise<void> {
+    if (!(await this.#move(db, id, 'failed', 'queued'))) throw new GuardFailed();
+  }
+
+  async #move(db: Db, id: string, from: 'queued' | 'failed', to: 'queued' | 'failed'): Promise<boolean> {
+    const moved = await db
+      .updateTable('messages')
+      .set({ state: to })
+      .where('id', '=', id)
+      .where('state', '=', from)
+      .returning('id')
+      .executeTakeFirst();
+    return moved !== undefined;
   }
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */

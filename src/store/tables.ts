@@ -55,11 +55,73 @@ export type Tables = {
     msisdn: Uint8Array;
     body: Uint8Array;
     cause: 'subscriber' | 'support';
-    state: Generated<'queued' | 'sent' | 'failed'>;
+    state: Generated<'promised' | 'queued' | 'sent' | 'failed'>;
     provider: string | null;
     provider_id: string | null;
     created_at: Generated<Date>;
     sent_at: Date | null;
   };
   sms_days: { day: string; count: number };
+  outbox: {
+    id: string;
+    kind: string;
+    state: Generated<'queued' | 'done' | 'refused' | 'dead'>;
+    attempts: Generated<number>;
+    error: Generated<string | null>;
+    queued_at: Generated<Date>;
+    tried_at: Generated<Date | null>;
+    ended_at: Generated<Date | null>;
+  };
+  // Whole numbers of 64 bits are asked for as text: drivers disagree on what else they are.
+  ledger_accounts: {
+    id: Generated<string>;
+    book: 'real' | 'demo';
+    kind: string;
+    owner: Uint8Array;
+    currency: string;
+    balance: string | null;
+    created_at: Generated<Date>;
+  };
+  ledger_entries: { id: string; kind: string; at: Generated<Date> };
+  ledger_postings: { entry_id: string; account_id: string; amount: string };
+  holds: {
+    id: string;
+    account_id: string;
+    amount: string;
+    state: Generated<'open' | 'settled' | 'released'>;
+    opened_at: Generated<Date>;
+    closed_at: Generated<Date | null>;
+  };
+  wallet_credits: {
+    key: Uint8Array;
+    id: string;
+    asked: Uint8Array;
+    reason: Uint8Array;
+    operator: string;
+    balance: string;
+    at: Generated<Date>;
+  };
+  airtime_orders: {
+    id: string;
+    ref: string;
+    buyer: Uint8Array;
+    recipient: Uint8Array;
+    sealed: Uint8Array;
+    currency: string;
+    amount: string;
+    hold_id: string;
+    message_id: string | null;
+    state: Generated<'queued' | 'sent' | 'confirmed' | 'failed' | 'refunded'>;
+    provider: string | null;
+    provider_id: string | null;
+    ordered_at: Generated<Date>;
+    ended_at: Date | null;
+  };
+  airtime_reports: {
+    provider_id: string;
+    recipient: Uint8Array;
+    status: 'Success' | 'Failed';
+    authenticated: boolean;
+    at: Generated<Date>;
+  };
 };

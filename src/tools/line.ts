@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { deadlineIn } from '../deadline.ts';
+import { airtimeDelivery } from '../effects/buy-airtime.ts';
 import { type EngineSettings, openEngine } from '../engine.ts';
 import type { Answer, Heard } from '../flow/heard.ts';
 import { isSecret, type Menu, wordsOf } from '../flow/menu.ts';
 import { SEPTET_BUDGET } from '../flow/text.ts';
 import { UssdRequest, WORDS, written } from '../gateways/ussd.ts';
+import { simulator } from '../providers/simulator.ts';
 import { parseKeyRing } from '../seal/keys.ts';
 import { openEmbeddedDatabase } from '../store/database.ts';
 import { migrate } from '../store/migrate.ts';
@@ -35,24 +37,27 @@ export type Here = { menu: Menu; code: string; phone: string; language?: string 
 export async function lineHere({ menu, code, phone, language }: Here): Promise<Line> {
   const database = await openEmbeddedDatabase();
   await migrate(database.kysely, MIGRATIONS);
-  let queued: string[] = [];
+  const queued: { kind: string; id: string }[] = [];
   const settings: EngineSettings = {
     ring: parseKeyRing(randomBytes(32).toString('hex')),
     documents: [menu],
     codes: { codes: new Map([[code, menu.service]]), fallback: menu.service },
     ttl: TTL_MS,
     messages: { dailyMax: 1_000, prefixes: [] },
-    enqueue: async (_tx, _queue, { id }) => void queued.push(id),
+    book: 'demo',
+    enqueue: async (_tx, kind, { id }) => void queued.push({ kind, id }),
   };
-  const { takeTurn, digests, messages } = await openEngine(database, settings);
+  const { takeTurn, digests, messages, airtime } = await openEngine(database, settings);
+  const shop = airtimeDelivery(database.kysely, airtime, simulator().airtime, settings.enqueue);
   if (language !== undefined) await rememberLanguage(database.kysely, digests.phone(phone), language);
 
   /** What was queued and committed; a message of a turn that was rolled back is not there. */
   const delivered = async () => {
-    const ids = queued;
-    queued = [];
     const sent: string[] = [];
-    for (const id of ids) {
+    for (let next = queued.shift(); next !== undefined; next = queued.shift()) {
+      const { kind, id } = next;
+      // What the simulator buys at once queues the message that tells of it.
+      if (kind === shop.kind) await shop.deliver([id]);
       const message = await messages.toSend(database.kysely, id);
       if (message === undefined) continue;
       await messages.sent(database.kysely, id, 'player', id);

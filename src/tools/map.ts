@@ -83,7 +83,9 @@ function rowsTo(menu: Menu, to: To, key: string, label: Text): Row[] {
 }
 
 function conditionOf({ when }: Way, ways: number): string {
-  const said = Object.entries(when ?? {}).map(([name, value]) => `${name} = ${value}`);
+  const said = Object.entries(when ?? {}).map(([name, condition]) =>
+    typeof condition === 'string' ? `${name} = ${condition}` : `${name} < ${condition.below}`,
+  );
   return said.join(', ') || (ways > 1 ? 'otherwise' : '');
 }
 

@@ -10,6 +10,7 @@ import { isRows } from '../../src/flow/show.ts';
 import type { FactValue, Needs, State, Step, World } from '../../src/flow/state.ts';
 import { begin, hearing, isWalkable, secretOf, step } from '../../src/flow/step.ts';
 import { parseMenu } from '../../src/menus.ts';
+import { meeting } from '../support/engine.ts';
 import { IXO, IXO_KNOWN, RICH, RICH_KNOWN } from '../support/rich.ts';
 
 const DOCUMENTS: [text: string, known: Known][] = [
@@ -880,7 +881,7 @@ function leads(menu: Menu, world: World, state: State, path: string, at: number,
   const secret = secretOf(menu, state, input);
   const verdicts = secret === undefined ? [] : (VERDICTS[secret.answer.kind] ?? []);
   const heard = secret === undefined ? [input] : verdicts.map((verdict) => ({ verdict, keep: 'sealed' }));
-  const worlds = waysFrom(content).map(({ when }) => withValues(world, when ?? {}));
+  const worlds = waysFrom(content).map(({ when }) => withValues(world, meeting(when)));
   return [world, ...worlds].some((each) =>
     heard.some((said) => {
       const next = settled(each, (all) => step(menu, state, said, all));

@@ -6,7 +6,7 @@ import { screenText } from '../../src/flow/screen.ts';
 import type { FactValue, Needs, State, Step, Verdict, World } from '../../src/flow/state.ts';
 import { begin, MOST_MISSES, secretOf, step } from '../../src/flow/step.ts';
 import { fits } from '../../src/flow/text.ts';
-import { menuOf } from '../support/engine.ts';
+import { meeting, menuOf } from '../support/engine.ts';
 import { IXO, IXO_KNOWN, RICH, RICH_KNOWN } from '../support/rich.ts';
 
 /**
@@ -84,7 +84,7 @@ function wantedOf(menu: Menu): string[] {
   const known = wants.get(menu);
   if (known !== undefined) return known;
   const ways = Object.values(menu.nodes).flatMap(waysFrom);
-  const wanted = ways.flatMap(({ when }) => Object.values(when ?? {}));
+  const wanted = ways.flatMap(({ when }) => Object.values(meeting(when)));
   wants.set(menu, wanted);
   return wanted;
 }

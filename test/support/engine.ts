@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { type Engine, type EngineSettings, openEngine } from '../../src/engine.ts';
-import type { Menu } from '../../src/flow/menu.ts';
+import type { Menu, Way } from '../../src/flow/menu.ts';
 import type { Known } from '../../src/flow/plan.ts';
 import type { Needs, State, Step } from '../../src/flow/state.ts';
 import { begin, step } from '../../src/flow/step.ts';
@@ -56,7 +56,15 @@ export function engineOn(
   return openEngine(db, {
     ring: parseKeyRing(TEST_KEY),
     messages: { dailyMax: 1_000, prefixes: [] },
+    book: 'demo',
     enqueue: async () => {},
     ...settings,
   });
+}
+
+/** Values for which the conditions of a way hold; no amount is below zero. */
+export function meeting(when: Way['when'] = {}): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(when).map(([name, condition]) => [name, typeof condition === 'string' ? condition : '-1']),
+  );
 }

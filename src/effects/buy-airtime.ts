@@ -1,0 +1,87 @@
+import { type AirtimeProvider, ProviderError } from '../providers/provider.ts';
+import { type Db, GuardFailed } from '../store/accounts.ts';
+import type { Airtime, Moved, Order } from '../store/airtime.ts';
+import { endDelivery } from '../store/outbox.ts';
+import { codeOf, type Delivery, type Enqueue } from './delivery.ts';
+import type { EffectKind } from './effect.ts';
+import { SMS } from './sms.ts';
+
+/** The kind of a queued order. */
+export const AIRTIME = 'airtime';
+
+/** With growing intervals of at most 5 min: about two hours. A subscriber who waits longer has bought elsewhere. */
+const RETRIES = 30;
+
+/**
+ * `buyAirtime { ref, to, currency, amount, sent, failed, tell }`: `amount` in hundredths; `sent` and `failed` are
+ * the messages that tell how it went, sent where `tell` is `yes`. The money is held in the turn's transaction.
+ */
+export function buyAirtime(airtime: Airtime): EffectKind {
+  return {
+    commit: async (args, { tx, msisdn, enqueue }) => {
+      const { ref = '', to = '', currency = '', amount = '', sent = '', failed = '', tell } = args;
+      if (!/^[1-9]\d{0,15}$/.test(amount)) throw new GuardFailed();
+      const order = { ref, buyer: msisdn, recipient: to, currency, amount: BigInt(amount), sent, failed };
+      await enqueue(AIRTIME, { id: await airtime.order(tx, order, tell === 'yes') });
+    },
+  };
+}
+
+/** Buys what was ordered: taken, it is paid for; refused for good or given up, the money is free again. */
+export function airtimeDelivery(
+  db: Db,
+  airtime: Airtime,
+  provider: AirtimeProvider,
+  enqueue: Enqueue,
+): Delivery {
+  const end = async (tx: Db, moved: Moved) => {
+    if (moved.tell !== undefined) await enqueue(tx, SMS, { id: moved.tell });
+  };
+  const deliverOne = async (id: string): Promise<string | undefined> => {
+    const order = await airtime.toBuy(db, id);
+    if (order === undefined) return undefined;
+    const answer = await ask(provider, order);
+    if ('again' in answer) return answer.again;
+    await db.transaction().execute(async (tx) => {
+      if ('refused' in answer) {
+        await end(tx, await airtime.failed(tx, id));
+        await endDelivery(tx, id, 'refused', answer.refused);
+      } else {
+        await end(tx, await airtime.sent(tx, id, provider.name, answer.providerId));
+        await endDelivery(tx, id, 'done');
+      }
+    });
+    return undefined;
+  };
+  return {
+    kind: AIRTIME,
+    batch: 5,
+    workers: 4,
+    retries: RETRIES,
+    deliver: async (ids) => {
+      const again = new Map<string, string>();
+      await Promise.all(
+        ids.map(async (id) => {
+          const code = await deliverOne(id).catch(codeOf);
+          if (code !== undefined) again.set(id, code);
+        }),
+      );
+      return again;
+    },
+    giveUp: async (tx, id) => end(tx, await airtime.failed(tx, id)),
+    revive: (tx, id) => airtime.revive(tx, id),
+  };
+}
+
+type Answer = { providerId: string } | { refused: string } | { again: string };
+
+/** What the provider says; anything that is no word of its own is tried again. */
+async function ask(provider: AirtimeProvider, order: Order): Promise<Answer> {
+  const { id: key, recipient: to, currency, amountMinor } = order;
+  try {
+    return await provider.send({ key, to, currency, amountMinor });
+  } catch (error) {
+    if (!(error instanceof ProviderError)) throw error;
+    return error.retryable ? { again: error.code } : { refused: error.code };
+  }
+}

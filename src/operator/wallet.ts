@@ -1,0 +1,85 @@
+import type { FastifyInstance } from 'fastify';
+import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import type { Guard } from '../guard.ts';
+import type { Digests } from '../seal/digests.ts';
+import type { Credit, Credited } from '../store/ledger.ts';
+
+export type WalletParts = {
+  guard: Guard;
+  digests: Digests;
+  credit(wanted: Credit): Promise<Credited>;
+};
+
+/** More than this in one credit is a slip of the finger: ten million of the currency. */
+const MOST_MINOR = 1_000_000_000;
+
+const Failure = z.object({ error: z.string() });
+const REFUSALS = { 400: Failure, 401: Failure, 403: Failure, 404: Failure, 429: Failure, 503: Failure };
+
+const Wanted = z.object({
+  phoneNumber: z.string().regex(/^\+[1-9]\d{1,14}$/),
+  currency: z.string().regex(/^[A-Z]{3}$/),
+  amountMinor: z.int().min(1).max(MOST_MINOR).describe('Hundredths of the currency.'),
+  idempotencyKey: z
+    .string()
+    .regex(/^[!-~]{8,100}$/)
+    .describe('The same key is the same credit, however often it comes.'),
+  reason: z.string().trim().min(1).max(200),
+});
+
+const Credited_ = z.object({
+  id: z.uuid().describe('The entry of the ledger.'),
+  currency: z.string(),
+  amountMinor: z.int(),
+  balanceMinor: z.int().describe('What could be spent right after it.'),
+});
+
+/** `POST /api/wallet/credits` (CONTRACT.md section 4): puts money into the wallet of a phone, once per key. */
+export async function wallet(app: FastifyInstance, { guard, digests, credit }: WalletParts): Promise<void> {
+  app.withTypeProvider<ZodTypeProvider>().post(
+    '/api/wallet/credits',
+    {
+      onRequest: guard('money'),
+      schema: {
+        tags: ['operator'],
+        security: [{ operator: [] }],
+        summary: 'Credits the wallet of a phone',
+        body: Wanted,
+        response: {
+          200: Credited_.describe('It had been made before'),
+          201: Credited_,
+          409: Failure.describe('The key belongs to another credit'),
+          ...REFUSALS,
+        },
+      },
+    },
+    async (request, reply) => {
+      const { phoneNumber, currency, amountMinor, idempotencyKey, reason } = request.body;
+      const done = await credit({
+        key: digests.key('credit', idempotencyKey),
+        asked: digests.key('credit asked', `${phoneNumber}\0${currency}\0${amountMinor}\0${reason}`),
+        owner: digests.phone(phoneNumber),
+        currency,
+        amountMinor: BigInt(amountMinor),
+        reason,
+        operator: request.operator ?? '',
+      });
+      const outcome = done === 'other' ? 'refused' : done.outcome;
+      request.log.info(
+        {
+          operator: request.operator,
+          msisdn: digests.pseudonym(phoneNumber),
+          currency,
+          amountMinor,
+          outcome,
+        },
+        'credit',
+      );
+      if (done === 'other')
+        return reply.code(409).send({ error: 'idempotencyKey belongs to another credit' });
+      const body = { id: done.id, currency, amountMinor, balanceMinor: Number(done.balanceMinor) };
+      return reply.code(done.outcome === 'made' ? 201 : 200).send(body);
+    },
+  );
+}

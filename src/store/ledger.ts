@@ -1,0 +1,302 @@
+import { randomUUID } from 'node:crypto';
+import { sql } from 'kysely';
+import type { Box } from '../seal/box.ts';
+import { type Db, GuardFailed, lockDigest } from './accounts.ts';
+import { inPages } from './pages.ts';
+import { bytes } from './sql.ts';
+
+/** Real money, or what the simulator hands out to be tried with: the one never becomes the other. */
+export type Book = 'real' | 'demo';
+
+/** What a subscriber has, in hundredths of the currency. */
+export type Balance = { free: bigint; held: bigint };
+
+/** Where the other half of an entry stands: accounts of the house. */
+export type House = 'funding' | 'airtime';
+
+type Side = 'cash' | 'held';
+
+/** What a demonstration wallet begins with: 1,000 of its currency. */
+export const DEMO_MINOR = 100_000n;
+
+/** Rows that a rotation reads at a time. */
+const RESEAL_PAGE = 500;
+
+const NOBODY = Buffer.alloc(0);
+
+/** Two requests with one key, one behind the other. */
+const CREDIT_LOCK = 7_004;
+
+/**
+ * The wallet: a double-entry ledger in whole hundredths. What a subscriber may spend is their `cash`; what is
+ * kept for something under way is moved to their `held` until it is settled or released. The database holds
+ * that every entry sums to zero and that nobody's balance is below zero.
+ */
+export class Ledger {
+  readonly book: Book;
+
+  constructor(book: Book) {
+    this.book = book;
+  }
+
+  /** The balance of a phone; what a new wallet would begin with where there is none. */
+  async balance(db: Db, owner: Buffer, currency: string): Promise<Balance> {
+    const rows = await db
+      .selectFrom('ledger_accounts')
+      .select(['kind', sql<string>`balance::text`.as('balance')])
+      .where('book', '=', this.book)
+      .where('owner', '=', owner)
+      .where('currency', '=', currency)
+      .execute();
+    const of = (kind: Side) => rows.find((row) => row.kind === kind)?.balance;
+    return { free: BigInt(of('cash') ?? this.#start()), held: BigInt(of('held') ?? 0) };
+  }
+
+  /** Money from outside, into the wallet of a phone. Returns the entry and the balance after it. */
+  async fund(
+    tx: Db,
+    owner: Buffer,
+    currency: string,
+    amount: bigint,
+  ): Promise<{ entry: string; free: bigint }> {
+    const { cash } = await this.#open(tx, owner, currency);
+    const house = await this.#house(tx, 'funding', currency);
+    const entry = await post(tx, 'credit', [
+      { account: house, amount: -amount },
+      { account: cash, amount },
+    ]);
+    const { free } = await this.balance(tx, owner, currency);
+    return { entry, free };
+  }
+
+  /** Keeps an amount for something under way; returns the hold. Throws `GuardFailed` where there is not enough. */
+  async hold(tx: Db, owner: Buffer, currency: string, amount: bigint): Promise<string> {
+    const { cash, held } = await this.#open(tx, owner, currency);
+    const { rows } = await sql<{ enough: boolean }>`
+      select balance >= ${String(amount)}::bigint as enough from ledger_accounts where id = ${cash} for update`.execute(
+      tx,
+    );
+    if (rows[0]?.enough !== true) throw new GuardFailed();
+    await post(tx, 'hold', [
+      { account: cash, amount: -amount },
+      { account: held, amount },
+    ]);
+    const id = randomUUID();
+    await tx
+      .insertInto('holds')
+      .values({ id, account_id: cash, amount: String(amount) })
+      .execute();
+    return id;
+  }
+
+  /** What was held is spent; false where the hold was closed before. */
+  settle(tx: Db, hold: string, to: House): Promise<boolean> {
+    return this.#close(tx, hold, 'settled', async ({ held, currency, amount, book }) => [
+      { account: held, amount: -amount },
+      { account: await new Ledger(book).#house(tx, to, currency), amount },
+    ]);
+  }
+
+  /** What was held is free again; false where the hold was closed before. */
+  release(tx: Db, hold: string): Promise<boolean> {
+    return this.#close(tx, hold, 'released', async ({ cash, held, amount }) => [
+      { account: held, amount: -amount },
+      { account: cash, amount },
+    ]);
+  }
+
+  /** What was settled comes back. Its caller sees to it that it does so once. */
+  async refund(tx: Db, hold: string, from: House): Promise<void> {
+    const known = await this.#kept(tx, hold);
+    const house = await new Ledger(known.book).#house(tx, from, known.currency);
+    await post(tx, 'refund', [
+      { account: house, amount: -known.amount },
+      { account: known.cash, amount: known.amount },
+    ]);
+  }
+
+  async #close(
+    tx: Db,
+    hold: string,
+    state: 'settled' | 'released',
+    postings: (kept: Kept) => Promise<Posting[]>,
+  ): Promise<boolean> {
+    const closed = await tx
+      .updateTable('holds')
+      .set({ state, closed_at: sql<Date>`clock_timestamp()` })
+      .where('id', '=', hold)
+      .where('state', '=', 'open')
+      .returning('id')
+      .executeTakeFirst();
+    if (closed === undefined) return false;
+    await post(tx, state, await postings(await this.#kept(tx, hold)));
+    return true;
+  }
+
+  async #kept(tx: Db, hold: string): Promise<Kept> {
+    const row = await tx
+      .selectFrom('holds')
+      .innerJoin('ledger_accounts as cash', 'cash.id', 'holds.account_id')
+      .innerJoin('ledger_accounts as held', (join) =>
+        join
+          .onRef('held.book', '=', 'cash.book')
+          .onRef('held.owner', '=', 'cash.owner')
+          .onRef('held.currency', '=', 'cash.currency')
+          .on('held.kind', '=', 'held'),
+      )
+      .select([
+        'cash.id as cash',
+        'held.id as held',
+        'cash.currency',
+        'cash.book',
+        sql<string>`holds.amount::text`.as('amount'),
+      ])
+      .where('holds.id', '=', hold)
+      .executeTakeFirstOrThrow();
+    return { ...row, amount: BigInt(row.amount) };
+  }
+
+  /** The accounts of a subscriber, opened where there are none. A demonstration wallet begins with its balance. */
+  async #open(tx: Db, owner: Buffer, currency: string): Promise<Record<Side, string>> {
+    const known = await this.#sides(tx, owner, currency);
+    if (known !== undefined) return known;
+    const account = (kind: Side) => ({ book: this.book, kind, owner, currency, balance: '0' });
+    const made = await tx
+      .insertInto('ledger_accounts')
+      .values([account('cash'), account('held')])
+      .onConflict((conflict) => conflict.columns(['book', 'kind', 'owner', 'currency']).doNothing())
+      .returning('id')
+      .execute();
+    const sides = await this.#sides(tx, owner, currency);
+    if (sides === undefined) throw new GuardFailed();
+    if (made.length > 0 && this.#start() > 0n) {
+      const house = await this.#house(tx, 'funding', currency);
+      await post(tx, 'demonstration', [
+        { account: house, amount: -this.#start() },
+        { account: sides.cash, amount: this.#start() },
+      ]);
+    }
+    return sides;
+  }
+
+  async #sides(tx: Db, owner: Buffer, currency: string): Promise<Record<Side, string> | undefined> {
+    const rows = await tx
+      .selectFrom('ledger_accounts')
+      .select(['id', 'kind'])
+      .where('book', '=', this.book)
+      .where('owner', '=', owner)
+      .where('currency', '=', currency)
+      .execute();
+    const id = (side: Side) => rows.find(({ kind }) => kind === side)?.id;
+    const [cash, held] = [id('cash'), id('held')];
+    return cash === undefined || held === undefined ? undefined : { cash, held };
+  }
+
+  async #house(tx: Db, kind: House, currency: string): Promise<string> {
+    const find = () =>
+      tx
+        .selectFrom('ledger_accounts')
+        .select('id')
+        .where('book', '=', this.book)
+        .where('kind', '=', kind)
+        .where('owner', '=', NOBODY)
+        .where('currency', '=', currency)
+        .executeTakeFirst();
+    const known = await find();
+    if (known !== undefined) return known.id;
+    await tx
+      .insertInto('ledger_accounts')
+      .values({ book: this.book, kind, owner: NOBODY, currency, balance: null })
+      .onConflict((conflict) => conflict.columns(['book', 'kind', 'owner', 'currency']).doNothing())
+      .execute();
+    const made = await find();
+    if (made === undefined) throw new GuardFailed();
+    return made.id;
+  }
+
+  #start(): bigint {
+    return this.book === 'demo' ? DEMO_MINOR : 0n;
+  }
+}
+
+type Kept = { cash: string; held: string; currency: string; book: Book; amount: bigint };
+
+type Posting = { account: string; amount: bigint };
+
+/** One entry of the ledger. Its postings go in by account, so that two entries of one wallet cannot deadlock. */
+async function post(tx: Db, kind: string, postings: Posting[]): Promise<string> {
+  const id = randomUUID();
+  await tx.insertInto('ledger_entries').values({ id, kind }).execute();
+  const inOrder = postings.toSorted((one, other) => Number(BigInt(one.account) - BigInt(other.account)));
+  await tx
+    .insertInto('ledger_postings')
+    .values(
+      inOrder.map(({ account, amount }) => ({ entry_id: id, account_id: account, amount: String(amount) })),
+    )
+    .execute();
+  return id;
+}
+
+/** A credit that an operator gives (CONTRACT.md section 4): once per idempotency key. */
+export type Credit = {
+  key: Buffer;
+  /** Digest of what is asked for with the key. */
+  asked: Buffer;
+  owner: Buffer;
+  currency: string;
+  amountMinor: bigint;
+  reason: string;
+  operator: string;
+};
+
+/** What came of a credit: made now, made before by the same request, or the key belongs to another one. */
+export type Credited = { id: string; balanceMinor: bigint; outcome: 'made' | 'repeated' } | 'other';
+
+/** Credits a wallet, once per key. */
+export async function credit(db: Db, box: Box, ledger: Ledger, wanted: Credit): Promise<Credited> {
+  return db.transaction().execute(async (tx) => {
+    await lockDigest(tx, CREDIT_LOCK, wanted.key);
+    const known = await tx
+      .selectFrom('wallet_credits')
+      .select(['id', 'asked', sql<string>`balance::text`.as('balance')])
+      .where('key', '=', wanted.key)
+      .executeTakeFirst();
+    if (known !== undefined) {
+      if (!bytes(known.asked).equals(wanted.asked)) return 'other';
+      return { id: known.id, balanceMinor: BigInt(known.balance), outcome: 'repeated' };
+    }
+    const { entry, free } = await ledger.fund(tx, wanted.owner, wanted.currency, wanted.amountMinor);
+    await tx
+      .insertInto('wallet_credits')
+      .values({
+        key: wanted.key,
+        id: entry,
+        asked: wanted.asked,
+        reason: box.seal(Buffer.from(wanted.reason), placeOf(wanted.key)),
+        operator: wanted.operator,
+        balance: String(free),
+      })
+      .execute();
+    return { id: entry, balanceMinor: free, outcome: 'made' };
+  });
+}
+
+/** Seals again, under the active key, the reasons that another key sealed. Returns how many rows. */
+export async function resealCredits(db: Db, box: Box): Promise<number> {
+  let count = 0;
+  const page = (after: { key: Uint8Array; reason: Uint8Array } | undefined) => {
+    const all = db.selectFrom('wallet_credits').select(['key', 'reason']).orderBy('key').limit(RESEAL_PAGE);
+    return (after === undefined ? all : all.where('key', '>', after.key)).execute();
+  };
+  for await (const { key, reason } of inPages(RESEAL_PAGE, page)) {
+    const again = box.reseal(reason, placeOf(bytes(key)));
+    if (again === undefined) continue;
+    await db.updateTable('wallet_credits').set({ reason: again }).where('key', '=', key).execute();
+    count += 1;
+  }
+  return count;
+}
+
+function placeOf(key: Buffer): Buffer {
+  return Buffer.concat([Buffer.from('wallet_credits.reason\0'), key]);
+}
