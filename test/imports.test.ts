@@ -27,13 +27,25 @@ const MAY: Record<string, string[]> = {
   'commit.ts': ['flow', 'seal', 'store', 'effects', 'hear.ts', 'locate.ts'],
   'limits.ts': [],
   'guard.ts': ['limits.ts', 'networks.ts'],
-  operator: ['flow', 'seal', 'store', 'guard.ts'],
+  airtime: ['store'],
+  operator: ['flow', 'seal', 'store', 'effects', 'guard.ts'],
   'config.ts': ['seal', 'networks.ts'],
   'locate.ts': ['flow', 'seal', 'store'],
   'turn.ts': ['flow', 'seal', 'store', 'menus.ts', 'locate.ts', 'hear.ts', 'commit.ts', 'resume.ts'],
   'engine.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'judge.ts', 'turn.ts'],
   // What people use beside the running service: `main.ts` imports none of it.
-  tools: ['flow', 'services', 'gateways', 'deadline.ts', 'store', 'effects', 'seal', 'menus.ts', 'engine.ts'],
+  tools: [
+    'flow',
+    'services',
+    'gateways',
+    'deadline.ts',
+    'store',
+    'effects',
+    'providers',
+    'seal',
+    'menus.ts',
+    'engine.ts',
+  ],
 };
 
 /** Packages that a place may import; a place that is not named may import any. */
