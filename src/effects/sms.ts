@@ -1,4 +1,4 @@
-import type { SmsProvider } from '../providers/simulator.ts';
+import { ProviderError, type SmsProvider } from '../providers/provider.ts';
 import type { Db } from '../store/accounts.ts';
 import type { Messages } from '../store/messages.ts';
 import type { EffectKind } from './effect.ts';
@@ -18,7 +18,7 @@ export function sms(messages: Messages): EffectKind {
 
 /**
  * Hands a message to the provider, at least once: a kill between sending and writing that down may repeat
- * it, with the same key.
+ * it, with the same key. Throws `ProviderError` where it was not taken; the queue tries again.
  */
 export async function deliverSms(
   db: Db,
@@ -28,6 +28,9 @@ export async function deliverSms(
 ): Promise<void> {
   const message = await messages.toSend(db, id);
   if (message === undefined) return;
-  const { providerId } = await provider.send({ key: id, to: message.msisdn, text: message.body });
-  await messages.sent(db, id, provider.name, providerId);
+  const [verdict] = await provider.send({ key: id, to: [message.msisdn], text: message.body });
+  if (verdict?.outcome !== 'accepted' || verdict.providerId === undefined) {
+    throw new ProviderError(verdict?.code ?? 'missing', verdict?.outcome !== 'refused');
+  }
+  await messages.sent(db, id, provider.name, verdict.providerId);
 }

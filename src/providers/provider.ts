@@ -1,0 +1,75 @@
+/**
+ * The far sides: whoever sells airtime and carries messages. What every one of them takes and gives stands
+ * here; one file beside this one is one of them. Nothing of ours is imported, so a far side knows neither
+ * the database nor the queue: whether to try again is decided by whoever calls.
+ */
+
+/**
+ * Why the far side did not do it, or cannot be known to have done it. `code` is one short word for logs and
+ * operators (`timeout`, `unreachable`, `http_500`, `malformed`, `refused_number`); neither it nor anything
+ * else here quotes a body, a number or a key, and there is no `cause`, because that of `fetch` holds the
+ * request. `retryable`: the same call with the same key may succeed later, or is needed to learn what became
+ * of this one. Where it is false, the far side has said that it did nothing and never will.
+ */
+export class ProviderError extends Error {
+  readonly code: string;
+  readonly retryable: boolean;
+  constructor(code: string, retryable: boolean) {
+    super(`the provider did not do it: ${code}`);
+    this.name = 'ProviderError';
+    this.code = code;
+    this.retryable = retryable;
+  }
+}
+
+/** An amount as the far side says it: a decimal string in whole units of `currency`, exact. */
+export type Money = { currency: string; amount: string };
+
+/** `amountMinor` is in hundredths of `currency`. `key` is the same however often one order is handed over. */
+export type AirtimeOrder = { key: string; to: string; currency: string; amountMinor: bigint };
+
+/** The far side took the order: `providerId` is what its later notice names, `code` what it said. */
+export type AirtimeTaken = { providerId: string; code: string };
+
+export type AirtimeProvider = {
+  name: string;
+  /** Buys airtime for one phone. Throws `ProviderError`. */
+  send(order: AirtimeOrder): Promise<AirtimeTaken>;
+};
+
+/**
+ * One text to one phone or several. `key` is the same however often one batch is handed over, and a batch
+ * is then handed over unchanged. `from` is a sender id or a short code; `twoWay` sends from a short code that
+ * can be answered (`linkId` is the one of the message that is answered, `retryHours` how long the far side
+ * itself tries).
+ */
+export type SmsBatch = {
+  key: string;
+  text: string;
+  to: string[];
+  from?: string;
+  twoWay?: { keyword?: string; linkId?: string; retryHours?: number };
+};
+
+/**
+ * What became of one recipient: `accepted`, the far side has it, and `providerId` names it in later reports;
+ * `refused`, it never will, whoever asks again; `later`, it did not take it now, or did not say.
+ */
+export type SmsVerdict = {
+  to: string;
+  outcome: 'accepted' | 'refused' | 'later';
+  code: string;
+  providerId?: string;
+  cost?: Money;
+};
+
+export type SmsProvider = {
+  name: string;
+  /** Recipients that one call may have. */
+  most: number;
+  /** One verdict per recipient asked for, in that order. Throws `ProviderError` where the whole call failed. */
+  send(batch: SmsBatch): Promise<SmsVerdict[]>;
+};
+
+/** What one far side offers. */
+export type Providers = { airtime: AirtimeProvider; sms: SmsProvider };
