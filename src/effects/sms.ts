@@ -29,8 +29,7 @@ export async function deliverSms(
   const message = await messages.toSend(db, id);
   if (message === undefined) return;
   const [verdict] = await provider.send({ key: id, to: [message.msisdn], text: message.body });
-  if (verdict?.outcome !== 'accepted' || verdict.providerId === undefined) {
+  if (verdict?.outcome !== 'accepted')
     throw new ProviderError(verdict?.code ?? 'missing', verdict?.outcome !== 'refused');
-  }
-  await messages.sent(db, id, provider.name, verdict.providerId);
+  await messages.sent(db, id, provider.name, verdict.providerId ?? `unnamed-${id}`);
 }
