@@ -12,7 +12,7 @@ import type { Known } from './flow/plan.ts';
 import { makeLog } from './log.ts';
 import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
-import { smsSimulator } from './providers/simulator.ts';
+import { chooseProviders } from './providers/choose.ts';
 import { type Queue, startQueue } from './queue.ts';
 import { KeyError, type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
@@ -97,8 +97,10 @@ async function main(): Promise<void> {
     connections: database.connections,
     ping: () => sql`select 1`.execute(database.kysely),
   });
-  const provider = smsSimulator();
-  await queue.work(SMS_QUEUE, (id) => deliverSms(database.kysely, messages, provider, id));
+  const providers = chooseProviders(config.africasTalking);
+  await queue.work(SMS_QUEUE, (id) =>
+    deliverSms(database.kysely, messages, providers.sms, id, config.smsFrom.senderId),
+  );
   await queue.daily('housekeeping', async () => {
     await makePartitions(database.kysely);
     await dropPartitions(database.kysely, RETENTION_DAYS);
@@ -115,7 +117,8 @@ async function main(): Promise<void> {
   await app.listen({
     port: config.port,
     host: config.host,
-    listenTextResolver: (address) => startLine(config, address, notes),
+    listenTextResolver: (address) =>
+      startLine(config, address, [...notes, `SMS and airtime by ${providers.by}`]),
   });
 }
 

@@ -7,6 +7,8 @@ import { africasTalking } from '../src/providers/africastalking.ts';
 import { chooseProviders } from '../src/providers/choose.ts';
 import { ProviderError, type SmsBatch, type SmsVerdict } from '../src/providers/provider.ts';
 import { type Exactly, type FakeAfricasTalking, fakeAfricasTalking } from './support/fake-africastalking.ts';
+import { DEFAULTS, post, startGateway } from './support/gateway.ts';
+import { database } from './support/postgres.ts';
 
 /** The far side over a real socket: what is asked, how each answer is judged, and what no error may say. */
 
@@ -750,3 +752,26 @@ t.test('who serves', async (t) => {
   t.match(await chosen.airtime.send(order), { code: 'sent' });
   t.equal(chooseProviders({ username: 'shop', apiKey, baseUrl }).by, "Africa's Talking");
 });
+
+t.test(
+  'a message leaves the process by whoever is configured, and the answer that was lost sends none twice',
+  async (t) => {
+    const fake = await fakeAfricasTalking(t);
+    fake.next('fail', 'drop');
+    const { url: DATABASE_URL } = await database(t);
+    const gateway = await startGateway(t, { DATABASE_URL, ...fake.environment, AT_SENDER_ID: 'SHOP' });
+    t.match(gateway.output(), "SMS and airtime by Africa's Talking (sandbox)");
+    for (const text of ['', '1', '1*1', '1*1*1']) t.equal((await post(gateway.url, { text })).outcome, 'ok');
+    await fake.when(() => fake.requestCount === 3);
+    const sent = fake.messagesOf({ number: DEFAULTS.phoneNumber });
+    t.equal(sent.length, 1);
+    t.match(sent[0], { from: 'SHOP', text: /^About this service/ });
+    t.equal(
+      new Set(fake.requests.map(({ headers }) => headers['idempotency-key'])).size,
+      1,
+      'one key for all tries',
+    );
+    t.notMatch(gateway.output(), fake.apiKey);
+    t.notMatch(gateway.output(), DEFAULTS.phoneNumber.slice(1));
+  },
+);

@@ -18,17 +18,19 @@ export function sms(messages: Messages): EffectKind {
 
 /**
  * Hands a message to the provider, at least once: a kill between sending and writing that down may repeat
- * it, with the same key. Throws `ProviderError` where it was not taken; the queue tries again.
+ * it, with the same key. `from` is a sender id of ours. Throws `ProviderError` where it was not taken; the queue tries again.
  */
 export async function deliverSms(
   db: Db,
   messages: Messages,
   provider: SmsProvider,
   id: string,
+  from?: string,
 ): Promise<void> {
   const message = await messages.toSend(db, id);
   if (message === undefined) return;
-  const [verdict] = await provider.send({ key: id, to: [message.msisdn], text: message.body });
+  const { msisdn, body: text } = message;
+  const [verdict] = await provider.send({ key: id, to: [msisdn], text, ...(from !== undefined && { from }) });
   if (verdict?.outcome !== 'accepted')
     throw new ProviderError(verdict?.code ?? 'missing', verdict?.outcome !== 'refused');
   await messages.sent(db, id, provider.name, verdict.providerId ?? `unnamed-${id}`);
