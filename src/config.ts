@@ -26,6 +26,12 @@ const NEAR_NETWORKS = '127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/
 /** Gateways of our own that a named one cannot be called. */
 const OWN_GATEWAYS = ['ixo', 'africastalking', 'json', 'telerivet'];
 
+/** Hosts of Africa's Talking; the account `sandbox` exists on its own host only. */
+const AT_LIVE = 'https://api.africastalking.com';
+const AT_SANDBOX = 'https://api.sandbox.africastalking.com';
+/** Two-way messages have a host of their own beside the live one, and beside no other. */
+const AT_LIVE_CONTENT = 'https://content.africastalking.com';
+
 /** Runs a parser whose Error message is the problem to show. */
 function parsed<T>(parse: (text: string) => T) {
   return (text: string, context: z.RefinementCtx): T => {
@@ -55,6 +61,17 @@ const url = (...protocols: string[]) =>
     (value) => URL.canParse(value) && protocols.includes(new URL(value).protocol),
     `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
   );
+/** The base of an API: what comes behind the host is kept, but nothing that a path cannot follow. */
+const base = text
+  .refine(
+    (value) =>
+      URL.canParse(value) &&
+      /^https?:$/.test(new URL(value).protocol) &&
+      !/[?#@]/.test(value) &&
+      new URL(value).username === '',
+    'must be a URL that begins with https:// or http://, without user, query or fragment',
+  )
+  .transform((value) => new URL(value).href.replace(/\/+$/, ''));
 
 /** Every variable: what it must look like, and what it is where it is not set. */
 const Environment = z.object({
@@ -92,6 +109,15 @@ const Environment = z.object({
   REDIS_URL: url('redis:', 'rediss:').optional(),
   SMS_DAILY_MAX: whole(0, 100_000_000, 10_000),
   SMS_PREFIXES: text.default('').transform(parsed(parsePrefixes)),
+  AT_USERNAME: text.regex(/^[!-~]{1,100}$/, 'must be 1 to 100 printable ASCII characters').optional(),
+  AT_API_KEY: text.regex(/^[!-~]{1,500}$/, 'must be 1 to 500 printable ASCII characters').optional(),
+  AT_BASE_URL: base.optional(),
+  AT_CONTENT_URL: base.optional(),
+  AT_SENDER_ID: text
+    .regex(/^[A-Za-z0-9]{1,11}$/, 'must be 1 to 11 letters or digits, or a short code')
+    .optional(),
+  AT_SHORTCODE: text.regex(/^\d{3,8}$/, 'must be a short code of 3 to 8 digits').optional(),
+  AT_KEYWORD: text.regex(/^[A-Za-z0-9]{1,20}$/, 'must be 1 to 20 letters or digits').optional(),
 });
 
 /** What the process runs with. */
@@ -118,6 +144,10 @@ export type Config = {
   redisUrl?: string;
   /** What subscribers may cause in a day, and to which numbers (RULINGS.md 14). */
   messages: { dailyMax: number; prefixes: string[] };
+  /** There only with credentials; without them a simulator stands in, and nothing leaves. */
+  africasTalking?: { username: string; apiKey: string; baseUrl: string; contentUrl: string };
+  /** Whom messages are from: bulk ones a sender id, those that can be answered a short code and its keyword. */
+  smsFrom: { senderId?: string; shortCode?: string; keyword?: string };
 };
 
 /**
@@ -142,6 +172,11 @@ export function readConfig(
   if (production && set.DATABASE_URL === undefined) {
     problems.push('DATABASE_URL: is required in production; the embedded database is for trying things out');
   }
+  problems.push(
+    ...without(set, 'AT_USERNAME', 'AT_API_KEY'),
+    ...without(set, 'AT_API_KEY', 'AT_USERNAME'),
+    ...without(set, 'AT_KEYWORD', 'AT_SHORTCODE'),
+  );
   problems.push(...unknownServices(set, services));
   if (!result.success || problems.length > 0) throw new ConfigError(problems);
   const env = result.data;
@@ -171,7 +206,31 @@ export function readConfig(
     ...(env.CALLBACK_SECRET !== undefined && { callbackSecret: env.CALLBACK_SECRET }),
     ...(env.REDIS_URL !== undefined && { redisUrl: env.REDIS_URL }),
     messages: { dailyMax: env.SMS_DAILY_MAX, prefixes: env.SMS_PREFIXES },
+    ...africasTalkingOf(env),
+    smsFrom: {
+      ...(env.AT_SENDER_ID !== undefined && { senderId: env.AT_SENDER_ID }),
+      ...(env.AT_SHORTCODE !== undefined && { shortCode: env.AT_SHORTCODE }),
+      ...(env.AT_KEYWORD !== undefined && { keyword: env.AT_KEYWORD }),
+    },
   };
+}
+
+/** With credentials: where they go. */
+function africasTalkingOf({
+  AT_USERNAME: username,
+  AT_API_KEY: apiKey,
+  AT_BASE_URL,
+  AT_CONTENT_URL,
+}: z.infer<typeof Environment>): Pick<Config, 'africasTalking'> {
+  if (username === undefined || apiKey === undefined) return {};
+  const baseUrl = AT_BASE_URL ?? (username === 'sandbox' ? AT_SANDBOX : AT_LIVE);
+  const contentUrl = AT_CONTENT_URL ?? (baseUrl === AT_LIVE ? AT_LIVE_CONTENT : baseUrl);
+  return { africasTalking: { username, apiKey, baseUrl, contentUrl } };
+}
+
+/** A variable that means nothing without another one. */
+function without(set: Record<string, string | undefined>, name: string, other: string): string[] {
+  return set[name] !== undefined && set[other] === undefined ? [`${other}: is required with ${name}`] : [];
 }
 
 /** Codes that lead nowhere; also where another variable is wrong, so that all problems are said at once. */

@@ -13,7 +13,7 @@ import type { Known } from './flow/plan.ts';
 import { makeLog } from './log.ts';
 import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
-import { simulator } from './providers/simulator.ts';
+import { chooseProviders } from './providers/choose.ts';
 import { type Queue, startQueue } from './queue.ts';
 import { KeyError, type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
@@ -67,7 +67,7 @@ async function main(): Promise<void> {
   const queue = await startQueue(database, (error) =>
     log.warn({ err: error }, 'the queue could not reach the database'),
   );
-  const providers = simulator();
+  const providers = chooseProviders(config.africasTalking);
   const engine = await openEngine(database, {
     ring,
     digestKey: config.digestKey,
@@ -122,7 +122,7 @@ async function main(): Promise<void> {
     ping: () => sql`select 1`.execute(kysely),
   });
   await queue.work([
-    smsDelivery(kysely, messages, providers.sms),
+    smsDelivery(kysely, messages, providers.sms, config.smsFrom.senderId),
     airtimeDelivery(kysely, airtime, providers.airtime, queue.enqueue),
   ]);
   await queue.daily('housekeeping', async () => {
@@ -143,7 +143,8 @@ async function main(): Promise<void> {
   await app.listen({
     port: config.port,
     host: config.host,
-    listenTextResolver: (address) => startLine(config, address, notes, made),
+    listenTextResolver: (address) =>
+      startLine(config, address, [...notes, `SMS and airtime by ${providers.by}`], made),
   });
 }
 
@@ -247,8 +248,8 @@ async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
 }
 
 /** Without credentials the simulator serves, and what it is paid with is no money (CONTRACT.md section 4). */
-function bookOf(_config: Config): Book {
-  return 'demo';
+function bookOf({ africasTalking }: Config): Book {
+  return africasTalking === undefined ? 'demo' : 'real';
 }
 
 /**

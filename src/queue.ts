@@ -5,7 +5,7 @@ import type { Database } from './store/database.ts';
 import { endDelivery, kindOf, noteAttempts, putOut, reviveDelivery } from './store/outbox.ts';
 
 /** How long jobs under way may take to finish when the process drains; in milliseconds. */
-const DRAIN_MS = 3_000;
+const DRAIN_MS = 6_000;
 
 /**
  * Queued work is tried again first within 5 s, then at growing intervals with some chance in them, never

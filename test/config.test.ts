@@ -28,6 +28,8 @@ const OPERATOR = 'an entry is name:scope+scope:token, with scopes of read, send,
 const TOKEN = 'a token has at least 8 characters, printable ASCII and no space';
 const GATEWAY =
   'an entry is name=cumulative or name=latest, with :secret of 8 or more letters, digits, - or _';
+const AT_URL = 'must be a URL that begins with https:// or http://, without user, query or fragment';
+const AT_SENDER = 'must be 1 to 11 letters or digits, or a short code';
 
 function problems(settings: Record<string, string>): string[] {
   try {
@@ -56,8 +58,9 @@ t.test('where nothing is set', async (t) => {
     gatewayAllow: { empty: true },
     gateways: [],
   });
-  for (const name of ['databaseUrl', 'keyRing', 'digestKey', 'callbackSecret', 'redisUrl'])
-    t.notHas(nothing, [name]);
+  for (const name of ['databaseUrl', 'keyRing', 'digestKey', 'callbackSecret', 'redisUrl', 'africasTalking'])
+    t.notOk(name in nothing, name);
+  t.same(nothing.smsFrom, {});
   t.equal(nothing.serviceCodes.get('*1234#'), 'ixo');
   const blank = readConfig(
     { PORT: '', RATE_LIMIT_MAX: '  ', OPERATOR_TOKEN: '\t', GATEWAY_ALLOW: '' },
@@ -124,6 +127,11 @@ t.test('good values', async (t) => {
     ],
     [{ CALLBACK_SECRET: 'x'.repeat(128) }, { callbackSecret: 'x'.repeat(128) }],
     [{ REDIS_URL: 'rediss://:hush@redis:6380/1' }, { redisUrl: 'rediss://:hush@redis:6380/1' }],
+    [
+      { AT_SENDER_ID: 'Shop2', AT_SHORTCODE: '20880', AT_KEYWORD: 'NEWS' },
+      { smsFrom: { senderId: 'Shop2', shortCode: '20880', keyword: 'NEWS' } },
+    ],
+    [{ AT_SENDER_ID: '20880' }, { smsFrom: { senderId: '20880' } }],
     [{ SOMETHING_ELSE: 'x' }, {}],
   ];
   for (const [settings, expected] of good)
@@ -145,6 +153,38 @@ t.test('good values', async (t) => {
   for (const address of inside) t.ok(lists.gatewayAllow.has(address), address);
   for (const address of outside) t.notOk(lists.gatewayAllow.has(address), `not ${address}`);
   t.ok(lists.rateLimit.allow.has('8.8.8.8'));
+});
+
+t.test("where Africa's Talking is", async (t) => {
+  const LIVE = 'https://api.africastalking.com';
+  const SANDBOX = 'https://api.sandbox.africastalking.com';
+  const CONTENT = 'https://content.africastalking.com';
+  const cases: [settings: Record<string, string>, username: string, baseUrl: string, contentUrl: string][] = [
+    [{}, 'shop', LIVE, CONTENT],
+    [{}, 'sandbox', SANDBOX, SANDBOX],
+    [{ AT_BASE_URL: `${LIVE}/` }, 'shop', LIVE, CONTENT],
+    [{ AT_BASE_URL: 'http://127.0.0.1:9/at//' }, 'shop', 'http://127.0.0.1:9/at', 'http://127.0.0.1:9/at'],
+    [{ AT_BASE_URL: 'http://fake:9' }, 'sandbox', 'http://fake:9', 'http://fake:9'],
+    [{ AT_CONTENT_URL: 'https://c.example/' }, 'shop', LIVE, 'https://c.example'],
+    [{ AT_CONTENT_URL: 'https://c.example' }, 'sandbox', SANDBOX, 'https://c.example'],
+  ];
+  for (const [settings, username, baseUrl, contentUrl] of cases) {
+    const { africasTalking } = readConfig(
+      { AT_USERNAME: username, AT_API_KEY: ' atsk_hush ', ...settings },
+      SERVICES,
+    );
+    t.same(africasTalking, { username, apiKey: 'atsk_hush', baseUrl, contentUrl });
+  }
+  t.notOk('africasTalking' in readConfig({ AT_BASE_URL: LIVE }, SERVICES), 'an address is no account');
+  t.same(problems({ AT_USERNAME: 'shop' }), ['AT_API_KEY: is required with AT_USERNAME']);
+  t.same(problems({ AT_API_KEY: 'atsk_hush' }), ['AT_USERNAME: is required with AT_API_KEY']);
+  t.same(problems({ AT_API_KEY: 'atsk hush', AT_USERNAME: 'shop' }), [
+    'AT_API_KEY: must be 1 to 500 printable ASCII characters',
+  ]);
+  t.same(problems({ AT_KEYWORD: 'NEWS' }), ['AT_SHORTCODE: is required with AT_KEYWORD']);
+  t.same(problems({ AT_KEYWORD: 'NEW-S', AT_SHORTCODE: '20880' }), [
+    'AT_KEYWORD: must be 1 to 20 letters or digits',
+  ]);
 });
 
 t.test('every bad value has a line of its own', async (t) => {
@@ -214,6 +254,16 @@ t.test('every bad value has a line of its own', async (t) => {
     ['CALLBACK_SECRET', 'x'.repeat(129), 'must be 16 to 128 letters, digits, - or _'],
     ['CALLBACK_SECRET', 'sixteen/letters/', 'must be 16 to 128 letters, digits, - or _'],
     ['REDIS_URL', 'localhost:6379', 'must be a URL that begins with redis:// or rediss://'],
+    ['AT_BASE_URL', 'api.africastalking.com', AT_URL],
+    ['AT_BASE_URL', 'ftp://api.africastalking.com', AT_URL],
+    ['AT_BASE_URL', 'https://user:hush@api.africastalking.com', AT_URL],
+    ['AT_BASE_URL', 'https://api.africastalking.com?x=1', AT_URL],
+    ['AT_CONTENT_URL', 'https://content.africastalking.com/#x', AT_URL],
+    ['AT_SENDER_ID', 'Twelve-Chars', AT_SENDER],
+    ['AT_SENDER_ID', 'TwelveChars2', AT_SENDER],
+    ['AT_SENDER_ID', 'My Shop', AT_SENDER],
+    ['AT_SHORTCODE', '20', 'must be a short code of 3 to 8 digits'],
+    ['AT_SHORTCODE', 'NEWS', 'must be a short code of 3 to 8 digits'],
     ['DATABASE_URL', 'mysql://x/y', 'must be a URL that begins with postgres:// or postgresql://'],
   ];
   for (const [name, value, problem] of bad) {
@@ -387,7 +437,16 @@ t.test('keys belong to a database', async (t) => {
   t.equal((await post(first.url, {})).outcome, 'replay', 'the first goes on');
 
   await t.test('a ring that holds the key', async (t) => {
-    const ring = await startGateway(t, { ...settings, PIN_ENCRYPTION_KEY: `k2:${OTHER_KEY},${TEST_KEY}` });
+    const ring = await startGateway(t, {
+      ...settings,
+      PIN_ENCRYPTION_KEY: `k2:${OTHER_KEY},${TEST_KEY}`,
+      AT_USERNAME: 'shop',
+      AT_API_KEY: 'atsk_hush_hush',
+      AT_BASE_URL: 'http://127.0.0.1:9',
+    });
+    t.match(ring.output(), "SMS and airtime by Africa's Talking |", 'the start line says who serves');
+    t.notMatch(ring.output(), 'atsk_hush_hush');
+    t.match(first.output(), 'SMS and airtime by the simulator: nothing leaves |');
     t.equal((await post(ring.url, {})).outcome, 'replay', 'reads what the other wrote');
     t.equal((await post(ring.url, { text: '1' })).outcome, 'ok');
     await ring.kill();

@@ -23,13 +23,18 @@ export function sms(messages: Messages): EffectKind {
 
 /**
  * Hands messages to the provider, at least once each: a kill between sending and writing that down may repeat
- * one, with the same key.
+ * one, with the same key. `senderId` is who they are from, where that is not the provider's default.
  */
-export function smsDelivery(db: Db, messages: Messages, provider: SmsProvider): Delivery {
+export function smsDelivery(db: Db, messages: Messages, provider: SmsProvider, senderId?: string): Delivery {
   const deliverOne = async (id: string): Promise<string | undefined> => {
     const message = await messages.toSend(db, id);
     if (message === undefined) return undefined;
-    const [verdict] = await provider.send({ key: id, to: [message.msisdn], text: message.body });
+    const [verdict] = await provider.send({
+      key: id,
+      to: [message.msisdn],
+      text: message.body,
+      ...(senderId !== undefined && { from: senderId }),
+    });
     if (verdict === undefined || verdict.outcome === 'later') return verdict?.code ?? 'missing';
     await db.transaction().execute(async (tx) => {
       if (verdict.outcome === 'refused') {

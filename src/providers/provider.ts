@@ -71,5 +71,5 @@ export type SmsProvider = {
   send(batch: SmsBatch): Promise<SmsVerdict[]>;
 };
 
-/** What one far side offers. */
-export type Providers = { airtime: AirtimeProvider; sms: SmsProvider };
+/** What one far side offers; `by` is its name for people, as on the start line. */
+export type Providers = { by: string; airtime: AirtimeProvider; sms: SmsProvider };

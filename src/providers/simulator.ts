@@ -8,7 +8,7 @@ const NAME = 'simulator';
  * key alone, so the same key has the same answer, as with a real one.
  */
 export function simulator(): Providers {
-  return { airtime: airtimeSimulator(), sms: smsSimulator() };
+  return { by: 'the simulator: nothing leaves', airtime: airtimeSimulator(), sms: smsSimulator() };
 }
 
 export function airtimeSimulator(): AirtimeProvider {

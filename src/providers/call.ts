@@ -1,0 +1,80 @@
+import { ProviderError } from './provider.ts';
+
+/** Answers are some hundred bytes a recipient; what is longer than this is no answer to us. */
+const MOST_BYTES = 256 * 1024;
+
+/**
+ * Answers that are not the last word. 401 and 403: our own key is wrong, 402: our own account is empty; an
+ * operator can mend either. 408, 425, 429: too slow, too early, too often. 409: the same key is under way at
+ * this moment (IETF draft-ietf-httpapi-idempotency-key-header, 2.7), so it may well be done.
+ */
+const NOT_FINAL = new Set([401, 402, 403, 408, 409, 425, 429]);
+
+export type Call = {
+  url: string;
+  headers: Record<string, string>;
+  fields: Record<string, string>;
+  /** For everything: connecting, the answer's head, and its body; in milliseconds. */
+  timeoutMs: number;
+};
+
+/**
+ * Posts a form and reads the JSON of its answer. Follows no redirect, which would carry our key to a stranger,
+ * and reads a bounded number of bytes. Throws `ProviderError`:
+ *
+ * | code | retryable | when |
+ * |---|---|---|
+ * | `unreachable` | yes | no connection: not done |
+ * | `dropped` | yes | the connection ended without an answer: may be done |
+ * | `timeout` | yes | no whole answer in time: may be done |
+ * | `http_401` … | yes | 401, 402, 403, 408, 409, 425, 429, any 3xx (the address is wrong), any 5xx |
+ * | `http_400` … | no | any other 4xx |
+ * | `truncated`, `malformed`, `too_large` | yes | a success that cannot be read: likely done |
+ */
+export async function postForm({ url, headers, fields, timeoutMs }: Call): Promise<unknown> {
+  const signal = AbortSignal.timeout(timeoutMs);
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { accept: 'application/json', ...headers },
+    body: new URLSearchParams(fields),
+    redirect: 'manual',
+    signal,
+  }).catch((error: unknown) => {
+    throw signal.aborted ? new ProviderError('timeout', true) : lost(error);
+  });
+  const { status, ok, body } = response;
+  if (!ok) {
+    // What it says would be of no use: it may quote the request, and no rule depends on it.
+    await body?.cancel().catch(() => {});
+    const final = status >= 400 && status < 500 && !NOT_FINAL.has(status);
+    throw new ProviderError(`http_${status}`, !final);
+  }
+  const bytes = await readAll(body).catch((error: unknown) => {
+    if (error instanceof ProviderError) throw error;
+    throw new ProviderError(signal.aborted ? 'timeout' : 'truncated', true);
+  });
+  try {
+    return JSON.parse(bytes.toString());
+  } catch {
+    // The parser's own message quotes the body.
+    throw new ProviderError('malformed', true);
+  }
+}
+
+/** An error of `fetch` is told by the code of its cause; its message and cause stay behind. */
+function lost(error: unknown): ProviderError {
+  const { code } = ((error as Error).cause ?? {}) as { code?: unknown };
+  const after = code === 'UND_ERR_SOCKET' || code === 'ECONNRESET' || code === 'EPIPE';
+  return new ProviderError(after ? 'dropped' : 'unreachable', true);
+}
+
+async function readAll(body: Response['body']): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of body ?? []) {
+    length += chunk.byteLength;
+    if (length > MOST_BYTES) throw new ProviderError('too_large', true);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,14 @@
+import { type AfricasTalking, africasTalking } from './africastalking.ts';
+import type { Providers } from './provider.ts';
+import { simulator } from './simulator.ts';
+
+/**
+ * For a whole call to a far side; in milliseconds. Below the 15 s after which the queue gives a job to somebody
+ * else, and short enough to be over when a process has to leave.
+ */
+const PATIENCE_MS = 8_000;
+
+/** Who carries messages and sells airtime: whoever there are credentials for, else the simulator. */
+export function chooseProviders(credentials: Omit<AfricasTalking, 'timeoutMs'> | undefined): Providers {
+  return credentials === undefined ? simulator() : africasTalking({ ...credentials, timeoutMs: PATIENCE_MS });
+}
