@@ -11,7 +11,8 @@ import {
 } from 'fastify';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import type { TakeTurn } from './flow/heard.ts';
-import { limited, type UssdGateway, ussdGateway } from './gateways/ussd.ts';
+import { limited, type UssdGateway } from './gateways/screens.ts';
+import { ussdGateway } from './gateways/ussd.ts';
 import { makeGuard, type Operator } from './guard.ts';
 import { addLimits, addressKey } from './limits.ts';
 import type { Networks } from './networks.ts';

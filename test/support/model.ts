@@ -1,6 +1,6 @@
 import type { Menu } from '../../src/flow/menu.ts';
 import type { State, Step } from '../../src/flow/state.ts';
-import { written } from '../../src/gateways/ussd.ts';
+import { written } from '../../src/gateways/screens.ts';
 import { begun as begin, stepped as step } from './engine.ts';
 
 /** The contract as plainly as it can be said: maps of texts in memory, one request at a time. */
