@@ -3,7 +3,7 @@ import type { Memory } from './flow/memory.ts';
 import { inLanguage, isSecret, type Menu } from './flow/menu.ts';
 import type { Screen } from './flow/screen.ts';
 import type { State, Step } from './flow/state.ts';
-import { gaveUp, MOST_MISSES } from './flow/step.ts';
+import { gaveUp } from './flow/step.ts';
 import type { Menus } from './menus.ts';
 import type { KnownTurn, NewTurn, Turns, WholeDial } from './store/turns.ts';
 
@@ -92,11 +92,11 @@ export function claimOf(at: Resumable, earlier: KnownTurn, turn: NewTurn): NewTu
   };
 }
 
-/** An answer that is neither: asked again, and after the third the farewell, as on any screen. */
+/** An answer that is neither: asked again, and after the last try the farewell, as on any screen. */
 export function missOffer(menu: Menu, { state }: Step): Step {
   const misses = state.misses + 1;
   const again = { ...offer(menu, state), notice: inLanguage(menu.invalid, state.language) };
-  if (misses < MOST_MISSES)
+  if (misses < menu.tries)
     return { state: { ...state, misses }, screen: again, effects: [], course: 'invalid' };
   return gaveUp(menu, state);
 }

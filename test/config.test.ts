@@ -58,7 +58,7 @@ t.test('where nothing is set', async (t) => {
   });
   for (const name of ['databaseUrl', 'keyRing', 'digestKey', 'callbackSecret', 'redisUrl'])
     t.notHas(nothing, [name]);
-  t.equal(nothing.serviceCodes.get('*1234#'), 'ixo');
+  t.same(Object.fromEntries(nothing.serviceCodes), { '*1234#': 'ixo', '*123#': 'demo' });
   const blank = readConfig(
     { PORT: '', RATE_LIMIT_MAX: '  ', OPERATOR_TOKEN: '\t', GATEWAY_ALLOW: '' },
     SERVICES,
