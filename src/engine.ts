@@ -7,6 +7,7 @@ import { rememberLanguage } from './effects/remember-language.ts';
 import { sms } from './effects/sms.ts';
 import type { TakeTurn } from './flow/heard.ts';
 import type { Menu } from './flow/menu.ts';
+import type { TakeNotice } from './flow/notice.ts';
 import type { ServiceCodes } from './flow/service-code.ts';
 import { makeJudge } from './judge.ts';
 import { Menus } from './menus.ts';
@@ -21,9 +22,10 @@ import type { Database } from './store/database.ts';
 import { digestRoot } from './store/keyring.ts';
 import { loadMenu, storeMenu } from './store/menus.ts';
 import { type MessageLimits, Messages } from './store/messages.ts';
+import { Notices } from './store/notices.ts';
 import { makePartitions } from './store/partitions.ts';
 import { Sessions } from './store/sessions.ts';
-import type { Row, Sql } from './store/sql.ts';
+import { type Row, type Sql, within } from './store/sql.ts';
 import { languageOf } from './store/subscribers.ts';
 import type { Tables } from './store/tables.ts';
 import { Turns } from './store/turns.ts';
@@ -48,10 +50,21 @@ export type EngineSettings = {
   randomCode?: (alphabet: string, length: number) => string;
 };
 
-export type Engine = Keeping & { takeTurn: TakeTurn; sessions: Sessions; menus: Menus };
+export type Engine = Keeping & {
+  takeTurn: TakeTurn;
+  takeNotice: TakeNotice;
+  sessions: Sessions;
+  menus: Menus;
+};
 
 /** What keeps people's things: opened by the commands too, which take no turns. */
-export type Keeping = { digests: Digests; accounts: Accounts; attempts: Attempts; messages: Messages };
+export type Keeping = {
+  digests: Digests;
+  accounts: Accounts;
+  attempts: Attempts;
+  messages: Messages;
+  notices: Notices;
+};
 
 /** Opens what keeps people's things, keys checked. Throws `WrongKeys`. */
 export async function openKeeping(
@@ -65,6 +78,7 @@ export async function openKeeping(
     accounts: new Accounts(columns, new Box(settings.ring, 'pins'), digests),
     attempts: new Attempts(kysely),
     messages: new Messages(columns, digests, settings.messages),
+    notices: new Notices(columns, digests),
   };
 }
 
@@ -75,7 +89,7 @@ export async function openKeeping(
 export async function openEngine(database: Database, settings: EngineSettings): Promise<Engine> {
   const { kysely } = database;
   const keeping = await openKeeping(database, settings);
-  const { digests, accounts, attempts, messages } = keeping;
+  const { digests, accounts, attempts, messages, notices } = keeping;
   const box = new Box(settings.ring, 'turns');
   const pending = new PendingPins(new Box(settings.ring, 'pins'));
   await makePartitions(kysely);
@@ -125,7 +139,12 @@ export async function openEngine(database: Database, settings: EngineSettings): 
         });
       }),
   });
-  return { ...keeping, takeTurn, menus, sessions: new Sessions(database.sql, box) };
+  const takeNotice: TakeNotice = (notice, deadline) =>
+    within(
+      deadline,
+      kysely.transaction().execute((tx) => notices.add(tx, turns.through(sqlOf(tx)), notice, settings.codes)),
+    );
+  return { ...keeping, takeTurn, takeNotice, menus, sessions: new Sessions(database.sql, box) };
 }
 
 function sqlOf(tx: Transaction<Tables>): Sql {

@@ -5,6 +5,7 @@ import type { Accounts, Db } from '../store/accounts.ts';
 import type { Attempts } from '../store/attempts.ts';
 import { rewrapDigestKey } from '../store/keyring.ts';
 import type { Messages } from '../store/messages.ts';
+import type { Notices } from '../store/notices.ts';
 
 /** A command that cannot be carried out; what is said is for a person. */
 export class CommandRefused extends Error {
@@ -17,6 +18,7 @@ export type CommandParts = {
   accounts: Accounts;
   attempts: Attempts;
   messages: Messages;
+  notices: Notices;
   digests: Digests;
   enqueue(tx: Db, queue: string, data: { id: string }): Promise<void>;
 };
@@ -28,10 +30,10 @@ export type Command = (parts: CommandParts, words: string[]) => Promise<string>;
 const MOST_PASSES = 10;
 
 /** Seals everything but turns again under the active key, beside the running service (RULINGS.md 26). */
-const rotate: Command = async ({ db, ring, accounts, messages }) => {
+const rotate: Command = async ({ db, ring, accounts, messages, notices }) => {
   let count = (await rewrapDigestKey(db, ring)) ? 1 : 0;
   for (let pass = 1; ; pass += 1) {
-    const found = (await accounts.reseal(db)) + (await messages.reseal(db));
+    const found = (await accounts.reseal(db)) + (await messages.reseal(db)) + (await notices.reseal(db));
     count += found;
     if (found === 0) break;
     if (pass === MOST_PASSES) throw new CommandRefused('records are still being written under an older key');
