@@ -9,6 +9,7 @@ import { EFFECTS } from './effects/effect.ts';
 import { deliverSms, SMS_QUEUE } from './effects/sms.ts';
 import { openEngine, openKeeping } from './engine.ts';
 import type { Known } from './flow/plan.ts';
+import { AFRICASTALKING } from './gateways/africastalking.ts';
 import { makeLog } from './log.ts';
 import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
@@ -36,7 +37,7 @@ const GOODBYE_MS = 1_000;
 const LAST_ANSWER_MS = 5_000;
 /** The contract promises 10 s from SIGTERM to the exit. */
 const EXIT_MS = 9_000;
-/** Turns are kept for this many days; then their partition is dropped. */
+/** Turns and notices are kept for this many days; then their partition is dropped, and they are deleted. */
 const RETENTION_DAYS = 35;
 
 /** What the document of a service may name. */
@@ -63,20 +64,24 @@ async function main(): Promise<void> {
   const queue = await startQueue(database, (error) =>
     log.warn({ err: error }, 'the queue could not reach the database'),
   );
-  const { takeTurn, sessions, menus, digests, attempts, messages } = await openEngine(database, {
-    ring,
-    digestKey: config.digestKey,
-    documents,
-    codes: { codes: config.serviceCodes, fallback: config.defaultService },
-    ttl: config.sessionTtlMs,
-    messages: config.messages,
-    enqueue: queue.enqueue,
-  });
-  const gateways = ['ixo', ...config.gateways.map((gateway) => gateway.name)];
+  const { takeTurn, takeNotice, sessions, menus, digests, attempts, messages, notices } = await openEngine(
+    database,
+    {
+      ring,
+      digestKey: config.digestKey,
+      documents,
+      codes: { codes: config.serviceCodes, fallback: config.defaultService },
+      ttl: config.sessionTtlMs,
+      messages: config.messages,
+      enqueue: queue.enqueue,
+    },
+  );
+  const gateways = ['ixo', AFRICASTALKING, ...config.gateways.map((gateway) => gateway.name)];
   const { app, drain } = await buildApp({
     log,
     environment: config.environment,
     takeTurn,
+    takeNotice,
     digests,
     operators: config.operators,
     own: { name: 'ixo', mode: config.inputMode },
@@ -102,6 +107,7 @@ async function main(): Promise<void> {
   await queue.daily('housekeeping', async () => {
     await makePartitions(database.kysely);
     await dropPartitions(database.kysely, RETENTION_DAYS);
+    await notices.forget(database.kysely, RETENTION_DAYS);
     await attempts.forget();
   });
 

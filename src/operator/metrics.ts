@@ -17,7 +17,7 @@ export type MetricsParts = {
   connections(): { total: number; idle: number; waiting: number };
 };
 
-/** The process's metrics (Prometheus text format), and the function that counts a turn. */
+/** The process's metrics (Prometheus text format), and the functions that count turns and callbacks. */
 export function makeMetrics(parts: MetricsParts) {
   const registry = new Registry();
   const registers = [registry];
@@ -39,6 +39,12 @@ export function makeMetrics(parts: MetricsParts) {
     name: 'ussd_screens_total',
     help: 'Screens shown, replays left out',
     labelNames: ['service', 'node'],
+    registers,
+  });
+  const callbacks = new Counter({
+    name: 'ussd_callbacks_total',
+    help: 'Callbacks of providers by route and outcome',
+    labelNames: ['route', 'outcome'],
     registers,
   });
   new Gauge({
@@ -65,6 +71,9 @@ export function makeMetrics(parts: MetricsParts) {
     if (outcome === 'ok' && service !== undefined && node !== undefined) screens.inc({ service, node });
   };
 
+  /** `route` as it is documented, without the secret that it may stand below. */
+  const countCallback = (route: string, outcome: string) => callbacks.inc({ route, outcome });
+
   const routes = async (app: FastifyInstance): Promise<void> => {
     app.get(
       '/metrics',
@@ -76,5 +85,5 @@ export function makeMetrics(parts: MetricsParts) {
     );
   };
 
-  return { count, routes };
+  return { count, countCallback, routes };
 }
