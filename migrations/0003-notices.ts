@@ -19,7 +19,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       service_code text,                       -- as registered, without what was dialled behind it
       network int,
       status text not null check (status in ('Success', 'Incomplete', 'Failed')),
-      cost numeric(18, 6),
+      cost numeric,                            -- to the digit that was written
       currency text,
       duration_ms int,
       hops int,

@@ -2,10 +2,18 @@
  * Africa's Talking (CONTRACT.md section 4): every curl of its reference with the printed answer, its demo
  * menu, and the notices by which it says that a session is over.
  */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { sql } from 'kysely';
 import t, { type Test } from 'tap';
+import { deadlineIn } from '../src/deadline.ts';
+import { openKeeping } from '../src/engine.ts';
+import { COMMANDS } from '../src/operator/commands.ts';
+import { type KeyRing, parseKeyRing } from '../src/seal/keys.ts';
 import { ask } from './support/ask.ts';
 import { dump, foundIn, pinsIn, tables } from './support/canary.ts';
+import { engineOn, menuOf, openDatabase } from './support/engine.ts';
 import { type Gateway, post, startGateway } from './support/gateway.ts';
 import { eventually, freshNumber, type Query, queryOn } from './support/phone.ts';
 import { database, startPostgres } from './support/postgres.ts';
@@ -365,6 +373,7 @@ t.test('notices of the end of a session', async (t) => {
     t.match(await tell(url, notice, 'form'), OK);
     const [kept] = await notices();
     const [dial] = await query('select distinct day::text, dial from turns');
+    t.equal(kept?.cost, '0.10', 'to the last digit');
     t.match(kept, {
       ...dial,
       date,
@@ -372,7 +381,6 @@ t.test('notices of the end of a session', async (t) => {
       service_code: '*123#',
       network: 63902,
       status: 'Failed',
-      cost: '0.10',
       currency: 'KES',
       duration_ms: 12345,
       hops: 3,
@@ -425,6 +433,23 @@ t.test('notices of the end of a session', async (t) => {
     const nobody = fresh();
     await tell(url, noticeOf(nobody, { serviceCode: '*48213#' }));
     t.match(await newest(), { service_code: null, day: null });
+  });
+
+  await t.test('the day of a bill, as the docs ask for it', async (t) => {
+    const page = readFileSync(join(import.meta.dirname, '..', 'docs', 'africastalking.md'), 'utf8');
+    const asked = /```sql\n([\s\S]*?)```/.exec(page)?.[1] ?? '';
+    const day = (from: number) => new Date(Date.now() + from * 86_400_000).toISOString().slice(0, 10);
+    const days = [day(-1), day(2)];
+    const rows = await query(asked.replaceAll(/2026-11-2\d/g, () => days.shift() ?? ''));
+    t.match(
+      rows.filter(({ service_code, network }) => service_code === '*123#' && network === 63902),
+      [{ sessions: '2' }, { sessions: '1' }],
+      'by currency',
+    );
+    t.match(
+      rows.find(({ currency }) => currency === 'UGX'),
+      { hops: '12', cost: '10', unmatched: '0', broken_off: '1' },
+    );
   });
 
   await t.test('it closes the dial', async (t) => {
@@ -644,6 +669,50 @@ t.test('a PIN in a notice is found nowhere', async (t) => {
     t.same(pinsIn(text, [pin]), [], where);
   }
   t.match(gateway.output(), /"msisdn":"m_[0-9a-f]{12}"/);
+});
+
+t.test('old notices go, and a rotation seals the others again', async (t) => {
+  const { db } = await openDatabase(t);
+  const [one, two] = ['k1:0123456789abcdef0123456789abcdef', 'k2:fedcba9876543210fedcba9876543210'];
+  const kept = (keys: { ring: KeyRing; digestKey: Buffer }) =>
+    openKeeping(db, { ...keys, messages: { dailyMax: 1, prefixes: [] } });
+  const { takeNotice } = await engineOn(db, {
+    ring: parseKeyRing(one),
+    digestKey: Buffer.alloc(32, 7),
+    documents: [menuOf('{ service: x, root: a, nodes: { a: { end: Bye } } }')],
+    codes: { codes: new Map(), fallback: 'x' },
+    ttl: 1_000,
+  });
+  for (const [index, error] of [undefined, 'first', 'second'].entries()) {
+    const date = `2026-01-0${index + 1}T00:00:00Z`;
+    const said = { gateway: 'africastalking', sessionId: 's', msisdn: '+260970000001', serviceCode: '*1#' };
+    await takeNotice({ ...said, date, status: 'Failed', ...(error && { error }) }, deadlineIn(5_000));
+  }
+  const both = { ring: parseKeyRing(`${two},${one}`), digestKey: Buffer.alloc(32, 7) };
+  const rotating = { ...(await kept(both)), ...both, db: db.kysely, enqueue: async () => {} };
+  t.match(await COMMANDS['pins:rotate']?.(rotating, []), /^3 records .* under k2 now/, 'with the digest key');
+  const { notices } = await kept({ ...both, ring: parseKeyRing(two) });
+  t.equal(await notices.reseal(db.kysely), 0, 'the older key may leave the ring');
+  await sql`update ussd_notices set received_at = now() - interval '36 days' where error is null`.execute(
+    db.kysely,
+  );
+  t.equal(await notices.forget(db.kysely, 35), 1);
+  t.equal((await sql`select from ussd_notices`.execute(db.kysely)).rows.length, 2);
+});
+
+t.test('the embedded database keeps notices alike', async (t) => {
+  const { url } = await startGateway(t);
+  const phone = dialler(() => url);
+  t.equal((await phone.say('')).body, MAIN);
+  const notice = noticeOf(phone, { errorMessage: 'gone' });
+  const answers = await Promise.all([
+    tell(url, notice),
+    tell(url, notice),
+    tell(url, noticeOf({ ...phone, sessionId: 'x' })),
+  ]);
+  for (const answer of answers) t.match(answer, OK);
+  for (const outcome of ['stored', 'repeated', 'unmatched']) t.equal(await counted(url, outcome), 1, outcome);
+  t.match(await phone.say('1'), { body: EXPIRED });
 });
 
 t.test('while the database is away a notice is asked for again', async (t) => {
