@@ -10,9 +10,13 @@ import {
   LogController,
 } from 'fastify';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
-import { type AirtimeParts, airtimeCallbacks } from './airtime/callbacks.ts';
 import type { TakeTurn } from './flow/heard.ts';
-import { limited, type UssdGateway, ussdGateway } from './gateways/ussd.ts';
+import type { TakeNotice } from './flow/notice.ts';
+import { africastalkingGateway } from './gateways/africastalking.ts';
+import { type AirtimeParts, airtimeOfAfricastalking } from './gateways/africastalking-airtime.ts';
+import { tooMany } from './gateways/callbacks.ts';
+import { limited, type UssdGateway } from './gateways/screens.ts';
+import { ussdGateway } from './gateways/ussd.ts';
 import { makeGuard, type Operator } from './guard.ts';
 import { addLimits, addressKey } from './limits.ts';
 import type { Networks } from './networks.ts';
@@ -37,6 +41,7 @@ export type AppParts = {
   log: FastifyBaseLogger;
   environment: string;
   takeTurn: TakeTurn;
+  takeNotice: TakeNotice;
   digests: Digests;
   operators: Operator[];
   /** The token that was made where none was given. */
@@ -114,7 +119,9 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     connections: parts.connections,
   });
 
-  /** Everything that a telecom gateway calls: who may, how often, and one line a turn. */
+  app.decorateRequest('authenticated', false);
+
+  /** Everything that a telecom gateway calls: who may, how often, and one line a turn or callback. */
   const gateways = async (scope: FastifyInstance, { secret }: { secret?: string }): Promise<void> => {
     scope.addHook('onRequest', async (request, reply) => {
       // Gone before it could be read: there is nobody to answer, and no address to count it for.
@@ -126,37 +133,42 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
       } else if (!isSame((request.params as { callback?: string }).callback ?? '', secret)) {
         return void reply.callNotFound();
       }
+      request.authenticated = secret !== undefined || !parts.gatewayAllow.empty;
       // One aggregator is one address for a whole country: its networks are limited by phone instead.
       if (parts.rateLimit.allow.has(request.ip)) return;
       const wait = await limit(request, addressKey(request.ip), parts.rateLimit.max);
       if (wait === undefined) return;
-      request.turn = { gateway: parts.own.name, outcome: 'limited' };
+      const { gateway, callback } = request.routeOptions.config;
+      if (callback !== undefined) request.callback = { route: callback, outcome: 'limited' };
+      if (gateway === undefined) return tooMany(reply, wait);
+      request.turn = { gateway, outcome: 'limited' };
       return limited(reply, request, wait);
     });
     scope.addHook('onResponse', async (request, reply) => {
-      const { turn } = request;
+      const { turn, callback, authenticated } = request;
+      const ms = Math.round(reply.elapsedTime * 10) / 10;
+      if (callback !== undefined) {
+        const { route, outcome, ...more } = callback;
+        request.log.info({ route, outcome, authenticated, ...more, ms }, 'callback');
+        metrics.countCallback(route, outcome);
+      }
       if (turn === undefined) return;
-      request.log.info({ ...turn, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'turn');
+      request.log.info({ ...turn, ms }, 'turn');
       metrics.count({ ...turn, seconds: reply.elapsedTime / 1000 });
     });
-    await scope.register(ussdGateway, {
+    const screens = {
       takeTurn: parts.takeTurn,
-      own: parts.own,
-      via: parts.via,
       pseudonym: (msisdn: string) => parts.digests.pseudonym(msisdn),
       phoneLimit: async (request: FastifyRequest, msisdn: string) => {
         if (!parts.rateLimit.allow.has(request.ip)) return undefined;
         const key = `phone:${parts.digests.phone(msisdn).toString('hex')}`;
         return limit(request, key, parts.rateLimit.phoneMax);
       },
-    });
-    // Whoever got here knew the secret or came from a network that was named, where either is asked for.
-    const authenticated = secret !== undefined || !parts.gatewayAllow.empty || !production;
-    await scope.register(airtimeCallbacks, {
-      ...parts.airtime,
-      authenticated,
-      count: metrics.countCallback,
-    });
+    };
+    await scope.register(ussdGateway, { ...screens, own: parts.own, via: parts.via });
+    await scope.register(africastalkingGateway, { ...screens, takeNotice: parts.takeNotice });
+    const { pseudonym } = screens;
+    await scope.register(airtimeOfAfricastalking, { ...parts.airtime, pseudonym, production });
   };
 
   await app.register(gateways, {});

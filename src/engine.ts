@@ -9,6 +9,7 @@ import { rememberLanguage } from './effects/remember-language.ts';
 import { sms } from './effects/sms.ts';
 import type { TakeTurn } from './flow/heard.ts';
 import type { Menu } from './flow/menu.ts';
+import type { TakeNotice } from './flow/notice.ts';
 import type { ServiceCodes } from './flow/service-code.ts';
 import { makeJudge } from './judge.ts';
 import { Menus } from './menus.ts';
@@ -26,9 +27,10 @@ import { digestRoot } from './store/keyring.ts';
 import { type Book, Ledger } from './store/ledger.ts';
 import { loadMenu, storeMenu } from './store/menus.ts';
 import { type MessageLimits, Messages } from './store/messages.ts';
+import { Notices } from './store/notices.ts';
 import { makePartitions } from './store/partitions.ts';
 import { Sessions } from './store/sessions.ts';
-import type { Row, Sql } from './store/sql.ts';
+import { type Row, type Sql, within } from './store/sql.ts';
 import { languageOf } from './store/subscribers.ts';
 import type { Tables } from './store/tables.ts';
 import { Turns } from './store/turns.ts';
@@ -54,7 +56,12 @@ export type EngineSettings = {
   randomCode?: (alphabet: string, length: number) => string;
 };
 
-export type Engine = Keeping & { takeTurn: TakeTurn; sessions: Sessions; menus: Menus };
+export type Engine = Keeping & {
+  takeTurn: TakeTurn;
+  takeNotice: TakeNotice;
+  sessions: Sessions;
+  menus: Menus;
+};
 
 /** What keeps people's things: opened by the commands too, which take no turns. */
 export type Keeping = {
@@ -66,6 +73,7 @@ export type Keeping = {
   messages: Messages;
   ledger: Ledger;
   airtime: Airtime;
+  notices: Notices;
 };
 
 /** Opens what keeps people's things, keys checked. Throws `WrongKeys`. */
@@ -85,6 +93,7 @@ export async function openKeeping(
     messages,
     ledger,
     airtime: new Airtime(columns, digests, ledger, messages),
+    notices: new Notices(columns, digests),
   };
 }
 
@@ -95,7 +104,7 @@ export async function openKeeping(
 export async function openEngine(database: Database, settings: EngineSettings): Promise<Engine> {
   const { kysely } = database;
   const keeping = await openKeeping(database, settings);
-  const { digests, accounts, attempts, messages, ledger, airtime } = keeping;
+  const { digests, accounts, attempts, messages, ledger, airtime, notices } = keeping;
   const random = settings.randomCode ?? randomCode;
   const box = new Box(settings.ring, 'turns');
   const pending = new PendingPins(new Box(settings.ring, 'pins'));
@@ -150,7 +159,12 @@ export async function openEngine(database: Database, settings: EngineSettings): 
         });
       }),
   });
-  return { ...keeping, takeTurn, menus, sessions: new Sessions(database.sql, box) };
+  const takeNotice: TakeNotice = (notice, deadline) =>
+    within(
+      deadline,
+      kysely.transaction().execute((tx) => notices.add(tx, turns.through(sqlOf(tx)), notice, settings.codes)),
+    );
+  return { ...keeping, takeTurn, takeNotice, menus, sessions: new Sessions(database.sql, box) };
 }
 
 function sqlOf(tx: Transaction<Tables>): Sql {

@@ -10,6 +10,7 @@ import { EFFECTS } from './effects/effect.ts';
 import { SMS, smsDelivery } from './effects/sms.ts';
 import { openEngine, openKeeping } from './engine.ts';
 import type { Known } from './flow/plan.ts';
+import { AFRICASTALKING } from './gateways/africastalking.ts';
 import { makeLog } from './log.ts';
 import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
@@ -24,6 +25,7 @@ import { type Book, credit } from './store/ledger.ts';
 import { migrate, migrateServer } from './store/migrate.ts';
 import { countDeliveries, forgetDelivered, listDeliveries } from './store/outbox.ts';
 import { dropPartitions, makePartitions } from './store/partitions.ts';
+import { within } from './store/sql.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '..', 'migrations');
 const SERVICES = join(import.meta.dirname, 'services');
@@ -39,7 +41,7 @@ const GOODBYE_MS = 1_000;
 const LAST_ANSWER_MS = 5_000;
 /** The contract promises 10 s from SIGTERM to the exit. */
 const EXIT_MS = 9_000;
-/** Turns are kept for this many days; then their partition is dropped. */
+/** Turns and notices are kept for this many days; then their partition is dropped, and they are deleted. */
 const RETENTION_DAYS = 35;
 
 /** What the document of a service may name. */
@@ -78,13 +80,26 @@ async function main(): Promise<void> {
     book: bookOf(config),
     enqueue: queue.enqueue,
   });
-  const { takeTurn, sessions, menus, digests, attempts, messages, ledger, airtime, columns } = engine;
+  const {
+    takeTurn,
+    takeNotice,
+    sessions,
+    menus,
+    digests,
+    attempts,
+    messages,
+    notices,
+    ledger,
+    airtime,
+    columns,
+  } = engine;
   const made = config.operators.length > 0 ? undefined : madeOperator(config);
-  const gateways = ['ixo', ...config.gateways.map((gateway) => gateway.name)];
+  const gateways = ['ixo', AFRICASTALKING, ...config.gateways.map((gateway) => gateway.name)];
   const { app, drain } = await buildApp({
     log,
     environment: config.environment,
     takeTurn,
+    takeNotice,
     digests,
     operators: config.operators,
     ...(made !== undefined && { madeOperator: made }),
@@ -110,13 +125,17 @@ async function main(): Promise<void> {
     },
     credit: (wanted) => credit(kysely, columns, ledger, wanted),
     airtime: {
-      report: (report) =>
-        kysely.transaction().execute(async (tx) => {
-          const heard = await airtime.report(tx, report);
-          if (heard.tell !== undefined) await queue.enqueue(tx, SMS, { id: heard.tell });
-          return heard;
-        }),
-      isExpected: (recipient, currency, amount) => airtime.isExpected(kysely, recipient, currency, amount),
+      report: (report, deadline) =>
+        within(
+          deadline,
+          kysely.transaction().execute(async (tx) => {
+            const { moved, repeated, tell } = await airtime.report(tx, report);
+            if (tell !== undefined) await queue.enqueue(tx, SMS, { id: tell });
+            return repeated ? 'repeated' : moved ? 'stored' : 'unmatched';
+          }),
+        ),
+      isExpected: (recipient, currency, amount, deadline) =>
+        within(deadline, airtime.isExpected(kysely, recipient, currency, amount)),
     },
     connections: database.connections,
     ping: () => sql`select 1`.execute(kysely),
@@ -128,6 +147,7 @@ async function main(): Promise<void> {
   await queue.daily('housekeeping', async () => {
     await makePartitions(kysely);
     await dropPartitions(kysely, RETENTION_DAYS);
+    await notices.forget(kysely, RETENTION_DAYS);
     await attempts.forget();
     await forgetDelivered(kysely);
     await airtime.forgetReports(kysely);

@@ -3,12 +3,9 @@ import type { Memory } from './flow/memory.ts';
 import { inLanguage, isSecret, type Menu } from './flow/menu.ts';
 import type { Screen } from './flow/screen.ts';
 import type { State, Step } from './flow/state.ts';
-import { gaveUp, MOST_MISSES } from './flow/step.ts';
+import { gaveUp } from './flow/step.ts';
 import type { Menus } from './menus.ts';
-import type { KnownTurn, NewTurn, Turns, WholeDial } from './store/turns.ts';
-
-/** The reserved address of the row by which an earlier dial is claimed: whoever inserts it goes on with it. */
-const CLAIM = Buffer.alloc(16, 0x01);
+import { type KnownTurn, type NewTurn, Reserved, type Turns, type WholeDial } from './store/turns.ts';
 
 /** A turn of an earlier dial that can be gone on with. */
 export type Resumable = NonNullable<Memory['resume']>;
@@ -41,7 +38,7 @@ export async function resumable(
 
 function brokeOff({ turns }: WholeDial, within: number, ttl: number): boolean {
   const ended = turns.some(({ outcome }) => outcome === Outcome.ended || outcome === Outcome.gaveUp);
-  const claimed = turns.some(({ address }) => address.equals(CLAIM));
+  const claimed = turns.some(({ address }) => address.equals(Reserved.claim));
   const closed = turns.some(({ outcome }) => outcome === Outcome.closed);
   const idle = Math.min(...turns.filter(({ outcome }) => outcome < Outcome.expired).map(({ age }) => age));
   return !ended && !claimed && idle <= within && (closed || idle > ttl);
@@ -74,7 +71,7 @@ export async function answerOffer(
   if (input.trim() === '2') return 'again';
   if (input.trim() !== '1') return undefined;
   // Another dial has claimed it since: there is nothing to go on with any more.
-  const claimed = await turns.read(at.sessionKey, at, CLAIM);
+  const claimed = await turns.read(at.sessionKey, at, Reserved.claim);
   return (claimed === undefined ? await turns.read(at.sessionKey, at, at.address) : undefined) ?? 'again';
 }
 
@@ -85,18 +82,18 @@ export function claimOf(at: Resumable, earlier: KnownTurn, turn: NewTurn): NewTu
     sessionKey: at.sessionKey,
     day: at.day,
     dial: at.dial,
-    address: CLAIM,
+    address: Reserved.claim,
     hop: earlier.hop + 1,
     outcome: Outcome.closed,
     memory: earlier.memory(),
   };
 }
 
-/** An answer that is neither: asked again, and after the third the farewell, as on any screen. */
+/** An answer that is neither: asked again, and after the last try the farewell, as on any screen. */
 export function missOffer(menu: Menu, { state }: Step): Step {
   const misses = state.misses + 1;
   const again = { ...offer(menu, state), notice: inLanguage(menu.invalid, state.language) };
-  if (misses < MOST_MISSES)
+  if (misses < menu.tries)
     return { state: { ...state, misses }, screen: again, effects: [], course: 'invalid' };
   return gaveUp(menu, state);
 }

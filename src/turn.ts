@@ -12,7 +12,7 @@ import { type Located, locate } from './locate.ts';
 import type { Menus } from './menus.ts';
 import { answerOffer, claimOf, missOffer, offer, type Resumable, resumable } from './resume.ts';
 import { type Db, GuardFailed } from './store/accounts.ts';
-import { Unavailable } from './store/sql.ts';
+import { Unavailable, within } from './store/sql.ts';
 import { type KnownTurn, rowKey } from './store/turns.ts';
 
 /** What a turn needs; times are in milliseconds. */
@@ -264,17 +264,4 @@ async function settle(
     },
     deadline,
   );
-}
-
-/** The promise, or `Unavailable` at the deadline, whichever is first. */
-async function within<T>(deadline: Deadline, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Unavailable('deadline')), deadline.left());
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import { deadlineIn } from '../src/deadline.ts';
 import { EFFECTS } from '../src/effects/effect.ts';
 import type { Engine, openEngine } from '../src/engine.ts';
-import { written } from '../src/gateways/ussd.ts';
+import { written } from '../src/gateways/screens.ts';
 import { readMenus } from '../src/menus.ts';
 import { parseKeyRing } from '../src/seal/keys.ts';
 import { SHAPES } from '../src/services/facts.ts';

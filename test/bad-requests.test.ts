@@ -310,7 +310,7 @@ const GOOD: Row[] = [
     JSON_TYPE,
     json({ sessionId: 'g1', serviceCode: `*${'1234567890*'.repeat(3)}12345#` }),
   ],
-  ['a service code of two segments', JSON_TYPE, json({ sessionId: 'g2', serviceCode: '*123*456#' })],
+  ['a service code of two segments', JSON_TYPE, json({ sessionId: 'g2', serviceCode: '*321*456#' })],
   ['the longest phone number', JSON_TYPE, json({ sessionId: 'g3', phoneNumber: '+123456789012345' })],
   ['the shortest phone number', JSON_TYPE, json({ sessionId: 'g4', phoneNumber: '+12' })],
   ['8 KiB to the byte', JSON_TYPE, padded(8 * 1024, 'g5')],

@@ -61,7 +61,7 @@ t.test('where nothing is set', async (t) => {
   for (const name of ['databaseUrl', 'keyRing', 'digestKey', 'callbackSecret', 'redisUrl', 'africasTalking'])
     t.notOk(name in nothing, name);
   t.same(nothing.smsFrom, {});
-  t.equal(nothing.serviceCodes.get('*1234#'), 'ixo');
+  t.same(Object.fromEntries(nothing.serviceCodes), { '*1234#': 'ixo', '*123#': 'demo', '*144#': 'airtime' });
   const blank = readConfig(
     { PORT: '', RATE_LIMIT_MAX: '  ', OPERATOR_TOKEN: '\t', GATEWAY_ALLOW: '' },
     SERVICES,

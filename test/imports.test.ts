@@ -27,7 +27,6 @@ const MAY: Record<string, string[]> = {
   'commit.ts': ['flow', 'seal', 'store', 'effects', 'hear.ts', 'locate.ts'],
   'limits.ts': [],
   'guard.ts': ['limits.ts', 'networks.ts'],
-  airtime: ['store'],
   operator: ['flow', 'seal', 'store', 'effects', 'guard.ts'],
   'config.ts': ['seal', 'networks.ts'],
   'locate.ts': ['flow', 'seal', 'store'],

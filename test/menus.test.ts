@@ -6,7 +6,7 @@ import { sql } from 'kysely';
 import { type Test, test } from 'tap';
 import { deadlineIn } from '../src/deadline.ts';
 import type { Engine } from '../src/engine.ts';
-import { written } from '../src/gateways/ussd.ts';
+import { written } from '../src/gateways/screens.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
 import { DEFAULTS, type Gateway, post, startGateway, temporaryDirectory } from './support/gateway.ts';
 import { database } from './support/postgres.ts';

@@ -5,7 +5,7 @@ import { type Test, test } from 'tap';
 import { deadlineIn } from '../src/deadline.ts';
 import type { Engine } from '../src/engine.ts';
 import type { Heard } from '../src/flow/heard.ts';
-import { written } from '../src/gateways/ussd.ts';
+import { written } from '../src/gateways/screens.ts';
 import type { Database } from '../src/store/database.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
 import { CumulativeModel, LatestModel } from './support/model.ts';
@@ -94,12 +94,20 @@ const request = fc.record({
   ),
 });
 const jump = fc.record({ kind: fc.constant('jump' as const), by: fc.constantFrom(...JUMPS) });
+const close = fc.record({
+  kind: fc.constant('close' as const),
+  phone: fc.nat({ max: 4 }).map((n) => PHONES[n === 0 ? 1 : 0]),
+});
 const story = fc.record({
   dialled: fc.constantFrom(...DIALLED),
-  operations: fc.array(fc.oneof({ weight: 9, arbitrary: request }, { weight: 2, arbitrary: jump }), {
-    minLength: 1,
-    maxLength: 14,
-  }),
+  operations: fc.array(
+    fc.oneof(
+      { weight: 9, arbitrary: request },
+      { weight: 2, arbitrary: jump },
+      { weight: 1, arbitrary: close },
+    ),
+    { minLength: 1, maxLength: 14 },
+  ),
 });
 
 function asker(engine: Engine, base: Pick<Heard, 'gateway' | 'mode' | 'sessionId'>) {
@@ -113,6 +121,17 @@ function asker(engine: Engine, base: Pick<Heard, 'gateway' | 'mode' | 'sessionId
     const heard = { ...base, msisdn: phone, serviceCode: code, text, ...(requestId && { requestId }) };
     const answer = await engine.takeTurn(heard, deadlineIn(20_000));
     return answer.outcome === 'invalid' ? 'invalid' : `${answer.outcome} ${written(answer.screen)}`;
+  };
+}
+
+/** The gateway's notice that a session is over; each has a second of its own, so that none is a repeat. */
+function closer(engine: Engine, { gateway, sessionId }: Pick<Heard, 'gateway' | 'sessionId'>) {
+  let seconds = 0;
+  return (phone: string): Promise<string> => {
+    seconds += 1;
+    const date = new Date(Date.now() + seconds * 1000).toISOString().replace(/\.\d+/, '');
+    const said = { gateway, sessionId, msisdn: phone, serviceCode: '*7#', status: 'Success' as const, date };
+    return engine.takeNotice(said, deadlineIn(20_000));
   };
 }
 
@@ -139,13 +158,21 @@ test('cumulative gateways: every conversation goes as the model says', async (t)
     fc.asyncProperty(story, async ({ dialled, operations }) => {
       const began = performance.now();
       const sessionId = randomUUID();
-      const ask = asker(engine, { gateway: 'ixo', mode: 'cumulative', sessionId });
+      const base = { gateway: 'ixo', mode: 'cumulative', sessionId } as const;
+      const ask = asker(engine, base);
+      const end = closer(engine, base);
       const model = new CumulativeModel(MAZE, TTL, dialled === '*7*1*2#' ? ['2'] : []);
       let last = '';
       for (const operation of operations) {
         if (operation.kind === 'jump') {
           await makeOlder(db, engine, 'ixo', sessionId, operation.by);
           model.pass(operation.by);
+          continue;
+        }
+        if (operation.kind === 'close') {
+          const expected = model.close(operation.phone);
+          const got = await end(operation.phone);
+          if (got !== expected) throw new Error(`a notice: expected ${expected}, got ${got}`);
           continue;
         }
         const { phone, code } = operation;

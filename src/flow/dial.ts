@@ -11,7 +11,7 @@ export const Outcome = {
   gaveUp: 3,
   /** The expired answer, stored so that racing copies agree. It is an END, but no END of the service. */
   expired: 8,
-  /** A dial closed without a screen, by the aggregator's end-of-session notice. */
+  /** A dial closed without a screen, by the aggregator's end-of-session notice. It is no turn of anybody's. */
   closed: 9,
   /** The END said again to another text, stored for the same reason. It is no END of its own. */
   repeated: 10,
@@ -68,8 +68,8 @@ export function decide(dial: FoundDial | undefined, asked: Asked, ttl: number): 
   if (!asked.bound) return { do: 'expire', record: false };
   if (asked.known) return { do: 'replay' };
   if (dial.sinceEnd !== undefined) return { do: 'repeatEnd' };
-  if (dial.closed) return { do: 'expire', record: false };
-  if (expired) return { do: 'expire', record: true };
+  // Recorded in both cases: a copy that was heard just before may be about to be inserted at this address.
+  if (dial.closed || expired) return { do: 'expire', record: true };
   return { do: 'hear' };
 }
 

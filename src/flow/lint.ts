@@ -10,6 +10,7 @@ import {
   nodeNamed,
   optionsOf,
   PLACES,
+  placeKeys,
   sameKey,
   type Text,
   type To,
@@ -51,8 +52,8 @@ export type Finding = { level: 'error' | 'warning'; node: string; problem: strin
 
 /** The longest text that a request can carry (3GPP TS 23.038: 182 septets in 160 octets). */
 const TEXT_LIMIT = 182;
-/** Two invalid answers, each a key and its `*` (RULINGS.md 35); the third ends the session. */
-const INVALID_ANSWERS = 4;
+/** What an invalid answer adds to the text: a key and its `*` (RULINGS.md 35). */
+const INVALID_ANSWER = 2;
 /** Beyond these subscribers give up: warnings, because a service may have its reasons. */
 const DEEP = 6;
 const MANY = 7;
@@ -351,7 +352,8 @@ function answers(menu: Menu): Finding[] {
 function keys(menu: Menu): Finding[] {
   const lower = (key: string) => key.toLowerCase();
   const carriers = new Set(menu.carrierKeys.map(lower));
-  const engine = Object.values(menu.keys).map(lower);
+  const { more, previous } = menu.keys;
+  const engine = [...placeKeys(menu).map(({ key }) => key), more, previous].map(lower);
   const twice = (list: string[]) => [...new Set(list.filter((key, index) => list.indexOf(key) !== index))];
   const service = [
     ...twice(engine).map((key) => error(menu.root, `${key} is two of the service's own keys: rename one`)),
@@ -366,7 +368,7 @@ function keys(menu: Menu): Finding[] {
       const { more, previous } = turners(menu, node, menu.languages[0] ?? 'en');
       const items = 'list' in node ? Array.from({ length: node.per }, (_, index) => String(index + 1)) : [];
       const taken = 'end' in node ? [] : [...items, lower(more.key), lower(previous.key)];
-      const places = 'ask' in node || 'end' in node ? [] : [lower(menu.keys.back), lower(menu.keys.home)];
+      const places = 'ask' in node || 'end' in node ? [] : placeKeys(menu).map(({ key }) => lower(key));
       const problems = [
         ...twice(printed).map((key) => `key ${key} stands twice: choose another`),
         ...twice([...taken, ...places]).map(
@@ -396,10 +398,10 @@ function answerable({ answer, options }: Ask): string[] {
 
 /** The keys of the engine mean the same on every screen of a service. */
 function shadowed(menu: Menu, node: Node): string[] {
-  const places = [menu.keys.back, menu.keys.home];
+  const places = placeKeys(menu);
   const isPlace = ({ to }: Way) => to === 'back' || to === 'home' || to === menu.root;
   return optionsOf(node)
-    .filter(({ key, to }) => places.some((place) => sameKey(place, key)) && !waysOf(to).every(isPlace))
+    .filter(({ key, to }) => places.some((place) => sameKey(place.key, key)) && !waysOf(to).every(isPlace))
     .map(({ key }) => `key ${key} is back or home everywhere: choose another`);
 }
 
@@ -450,9 +452,10 @@ function screens(menu: Menu, known: Known): Finding[] {
         'ask' in node
           ? [wholeText(menu, state, full)]
           : [...pages(menu, state, full), ...pages(menu, state, empty)];
-      const over = shown.flatMap((text) => [
-        ...noticesOf(menu, name, language).map((notice) => `${notice}\n${text}`),
-      ]);
+      const notices = noticesOf(menu, name, language);
+      const over = shown.flatMap((text) =>
+        notices.length === 0 ? [text] : notices.map((notice) => `${notice}\n${text}`),
+      );
       return over.flatMap((text) => tooLong(menu, name, language, text)).slice(0, 1);
     }),
   ]);
@@ -485,7 +488,8 @@ function tooLong(menu: Menu, node: string, language: string, text: string, what 
 function sizes(menu: Menu): Finding[] {
   const edges: Edge[] = edgesOf(menu);
   const { node: last, path, length } = longestText(menu, edges);
-  const whole = length + INVALID_ANSWERS;
+  // The last try ends the session: nothing is typed behind it.
+  const whole = length + INVALID_ANSWER * (menu.tries - 1);
   const long: Finding[] =
     whole <= TEXT_LIMIT
       ? []

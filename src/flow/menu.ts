@@ -10,6 +10,9 @@ const Key = z.union([
   z.string().regex(/^(\d{1,3}|\*|[\p{L}\p{N}]{1,20})$/u, 'a key is digits, * or one word'),
 ]);
 
+/** A key of the engine, or none: then what it would do is an answer like any other. */
+const PlaceKey = z.union([Key, z.literal(false)]);
+
 const Name = z.string().regex(/^[A-Za-z][A-Za-z0-9_]{0,39}$/, 'a name is letters, digits and _');
 
 /** A variable of the session, or a value of a fact: `name`, `details.name`. */
@@ -164,7 +167,9 @@ export const Menu = z.strictObject({
     en: 'Invalid choice. Reply with one of:',
     fr: 'Choix non valable. Répondez par:',
   }),
-  /** The END after three invalid answers in a row. */
+  /** So many invalid answers in a row end the session; after a single one, nothing is shown again. */
+  tries: z.int().min(1).max(3).default(3),
+  /** The END after too many invalid answers in a row. */
   farewell: Text.default({
     en: 'Too many invalid choices. Please dial again.',
     fr: 'Trop de choix non valables. Composez le code à nouveau.',
@@ -172,8 +177,8 @@ export const Menu = z.strictObject({
   /** The engine's own keys, for services whose carriers take some for themselves. */
   keys: z
     .strictObject({
-      back: Key.default('0'),
-      home: Key.default('00'),
+      back: PlaceKey.default('0'),
+      home: PlaceKey.default('00'),
       more: Key.default('98'),
       previous: Key.default('99'),
     })
@@ -235,6 +240,14 @@ export function namesIn({ when }: Way): string[] {
   return Object.entries(when ?? {}).flatMap(([name, condition]) =>
     typeof condition === 'string' ? [name] : [name, condition.below],
   );
+}
+
+/** The engine's own keys that lead somewhere, for services that have them, and where. */
+export function placeKeys(menu: Menu): { place: (typeof PLACES)[number]; key: string }[] {
+  return PLACES.flatMap((place) => {
+    const key = menu.keys[place];
+    return key === false ? [] : [{ place, key }];
+  });
 }
 
 /** A node of the document by its name, where there is one. */

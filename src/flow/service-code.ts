@@ -1,5 +1,8 @@
-/** Where a dialled code leads: the service, and the segments behind its code, which are dialled through. */
-export type Route = { service: string; through: string[] };
+/**
+ * Where a dialled code leads: the service, the code that is registered for it, where one is, and the segments
+ * behind that, which are dialled through.
+ */
+export type Route = { service: string; code?: string; through: string[] };
 
 /** The codes in service, by their segments: `*384*1#` is `384`, `1`. */
 export type ServiceCodes = { codes: ReadonlyMap<string, string>; fallback: string };
@@ -11,8 +14,9 @@ export type ServiceCodes = { codes: ReadonlyMap<string, string>; fallback: strin
 export function route(dialled: string, services: ServiceCodes): Route {
   const segments = dialled.slice(1, -1).split('*');
   for (let length = segments.length; length > 0; length -= 1) {
-    const service = services.codes.get(`*${segments.slice(0, length).join('*')}#`);
-    if (service !== undefined) return { service, through: segments.slice(length) };
+    const code = `*${segments.slice(0, length).join('*')}#`;
+    const service = services.codes.get(code);
+    if (service !== undefined) return { service, code, through: segments.slice(length) };
   }
   return { service: services.fallback, through: [] };
 }

@@ -7,6 +7,8 @@ import {
   nodeNamed,
   type Option,
   optionsOf,
+  placeKeys,
+  sameKey,
   type Text,
   waysFrom,
   wordsOf,
@@ -110,7 +112,8 @@ function inRow(scope: Scope, row: Readonly<Record<string, string>>): Scope {
 
 /** Ways back, home and out stand on every page. */
 function staysOn(menu: Menu, { key, to }: Option): boolean {
-  return key === '*' || key === menu.keys.back || key === menu.keys.home || to === 'back' || to === 'home';
+  const isPlace = placeKeys(menu).some((place) => sameKey(place.key, key));
+  return key === '*' || isPlace || to === 'back' || to === 'home';
 }
 
 /** What turns the pages of a node. */
@@ -128,8 +131,9 @@ export function turners(
   };
 }
 
-/** Every line that can come to stand above a node's screen. */
+/** Every line that can come to stand above a node's screen; none where the first invalid answer ends. */
 export function noticesOf(menu: Menu, name: string, language: string): string[] {
+  if (menu.tries === 1) return [];
   const node = nodeAt(menu, name);
   const leading = Object.values(menu.nodes).flatMap(waysFrom);
   const texts = [

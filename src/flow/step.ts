@@ -9,7 +9,7 @@ import {
   type Node,
   namesIn,
   optionsOf,
-  PLACES,
+  placeKeys,
   sameKey,
   type Text,
   type To,
@@ -19,9 +19,6 @@ import {
 import type { Screen } from './screen.ts';
 import { factsIn, need, nodeAt, scopeOf, show, turners } from './show.ts';
 import type { Effect, Needs, State, Step, Verdict, World } from './state.ts';
-
-/** After this many invalid answers in a row the session ends politely (CONTRACT.md section 2). */
-export const MOST_MISSES = 3;
 
 /** How far `0` leads back; older places are forgotten so that a session's memory stays bounded. */
 const BACK_DEPTH = 8;
@@ -36,7 +33,7 @@ export function begin(menu: Menu, world: World, language = menu.languages[0] ?? 
 
 /**
  * One input heard on one screen: a pure function of the document, the session's memory and the facts.
- * An invalid input shows the same screen again with one line above it; the third in a row ends.
+ * An invalid input shows the same screen again with one line above it; the last try in a row ends.
  */
 export function step(menu: Menu, state: State, input: string | Verdict, world: World): Step | Needs {
   const node = nodeAt(menu, state.node);
@@ -51,9 +48,8 @@ export function step(menu: Menu, state: State, input: string | Verdict, world: W
   if (turned !== undefined) return turned;
   // On a question only keys that stand on the screen are keys: anything else may be the answer.
   if ('ask' in node) return answered(menu, state, node, input, world);
-  for (const place of PLACES) {
-    if (sameKey(menu.keys[place], input) && state.node !== menu.root) return go(menu, state, place, world);
-  }
+  const led = placeKeys(menu).find(({ key }) => sameKey(key, input));
+  if (led !== undefined && state.node !== menu.root) return go(menu, state, led.place, world);
   return miss(menu, state, menu.invalid, world);
 }
 
@@ -89,7 +85,7 @@ export function hearing(menu: Menu, state: State): Hearing {
   const node = nodeAt(menu, state.node);
   const { more, previous } = turners(menu, node, state.language);
   const turning = [...(state.turns.more ? [more.key] : []), ...(state.turns.previous ? [previous.key] : [])];
-  const places = 'ask' in node ? [] : PLACES.map((place) => menu.keys[place]);
+  const places = 'ask' in node ? [] : placeKeys(menu).map(({ key }) => key);
   return {
     whole:
       'ask' in node && (node.answer.kind === 'text' || (node.answer.kind === 'pattern' && node.answer.stars)),
@@ -222,7 +218,7 @@ function fresh(menu: Menu, language: string): State {
 
 function miss(menu: Menu, state: State, notice: Text, world: World, node = state.node): Step | Needs {
   const misses = state.misses + 1;
-  if (misses < MOST_MISSES) {
+  if (misses < menu.tries) {
     const page = node === state.node ? state.page : 0;
     const again = show(menu, { ...state, node, back: backTo(state, node), misses, page }, world);
     if ('needs' in again) return again;
@@ -236,7 +232,7 @@ function miss(menu: Menu, state: State, notice: Text, world: World, node = state
 export function gaveUp(menu: Menu, state: State): Step {
   const words = inLanguage(menu.farewell, state.language);
   const screen: Screen = { end: true, node: state.node, words, options: [] };
-  return { state: { ...state, misses: MOST_MISSES }, screen, effects: [], course: 'gaveUp' };
+  return { state: { ...state, misses: menu.tries }, screen, effects: [], course: 'gaveUp' };
 }
 
 /** Where `0` leads from a place that is returned to: not to the place itself. */

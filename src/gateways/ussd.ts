@@ -1,55 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { ZodTypeProvider } from 'fastify-type-provider-zod';
-import { z } from 'zod';
-import { deadlineIn } from '../deadline.ts';
-import type { Answer, Heard, TakeTurn } from '../flow/heard.ts';
-import { type Screen, screenText } from '../flow/screen.ts';
-
-/** One deadline for all that a request waits for (RULINGS.md 8); the contract promises 5 s. */
-const ANSWER_MS = 4_500;
-
-/** Control characters, and the bidirectional controls that reorder what a person reads. */
-const FORBIDDEN = /[\p{Cc}\u202A-\u202E\u2066-\u2069]/u;
-
-/** 3GPP TS 23.038 §6.1.2.3: no more septets than this fit a USSD string. */
-const TEXT_LIMIT = 182;
-
-/** What the subscriber typed: as long as a USSD string, and nothing that could hide in it. */
-const Text = z
-  .string()
-  .refine((text) => [...text].length <= TEXT_LIMIT && text.isWellFormed() && !FORBIDDEN.test(text))
-  .meta({
-    maxLength: TEXT_LIMIT,
-    description: 'All that was typed so far, joined by *; empty on the first request.',
-  });
-
-/** Dropped where it is anything else. */
-const dropped = <T extends z.ZodType>(schema: T) => schema.optional().catch(undefined as never);
-
-/** `POST /api/ussd` (ixo-ussd-gateway-api): the fields of CONTRACT.md section 1. Others are dropped. */
-export const UssdRequest = z.object({
-  sessionId: z
-    .string()
-    .regex(/^[!-~]{1,100}$/)
-    .meta({ description: 'The session id of the telecom gateway.' }),
-  serviceCode: z
-    .string()
-    .max(40)
-    .regex(/^\*\d{1,10}(\*\d{1,10})*#$/)
-    .meta({ description: 'The code that was dialled.', example: '*1234#' }),
-  phoneNumber: z
-    .string()
-    .regex(/^\+[1-9]\d{1,14}$/)
-    .meta({ description: 'The subscriber in E.164.', example: '+260971234567' }),
-  text: Text,
-  networkCode: dropped(z.string().regex(/^\d{1,9}$/)).meta({ description: 'MCC and MNC of the network.' }),
-  requestId: dropped(z.union([z.string().regex(/^[!-~]{1,100}$/), z.int()])).meta({
-    description: 'Gateways that send only the newest input: an id by which a repeat is told.',
-  }),
-});
-
-const Refused = z.object({ error: z.string() });
+import type { FastifyInstance } from 'fastify';
+import { answerPlainly, mountTurns, type ScreenParts, type UssdGateway, UssdRequest } from './screens.ts';
 
 const DESCRIPTION = `Answers \`CON\` and a screen, or \`END\` and the last words. The same text is the same turn.
 
@@ -57,170 +8,32 @@ The header \`x-ussd-outcome\` says how it went: \`ok\`, \`replay\`, \`invalid\`,
 A gateway that sends only the newest input may send \`Idempotency-Key\` instead of \`requestId\`; a gateway with a
 secret sends it as \`x-gateway-secret\` or as the last piece of the path.`;
 
-/** What a gateway of this wire format is called, how it sends input, and what it proves itself with. */
-export type UssdGateway = { name: string; mode: Heard['mode']; secret?: string };
-
-/** The four ways a request can end (CONTRACT.md section 1), besides 405. */
-export type TurnOutcome = 'ok' | 'replay' | 'invalid' | 'unavailable' | 'limited';
-
-export const WORDS = {
-  invalid: 'END Invalid input. Please try again.',
-  unavailable: 'END Service temporarily unavailable. Please try again later.',
-  limited: 'END Too many requests. Please try again later.',
-} as const;
-
-/** What is said of a request afterwards, in the log and the counts: nothing that was typed. */
-export type TurnFacts = {
-  gateway: string;
-  outcome: TurnOutcome;
-  service?: string;
-  node?: string;
-  msisdn?: string;
-};
-
-declare module 'fastify' {
-  interface FastifyRequest {
-    turn?: TurnFacts;
-  }
-}
-
-export type UssdParts = {
-  takeTurn: TakeTurn;
-  /** Seconds to wait where a phone has asked too often, for callers that are not counted by address. */
-  phoneLimit(request: FastifyRequest, msisdn: string): Promise<number | undefined>;
+export type UssdParts = ScreenParts & {
   /** `/api/ussd` itself, and those under `/api/ussd/via/`. */
   own: UssdGateway;
   via: UssdGateway[];
-  pseudonym(msisdn: string): string;
 };
 
 /** The wire format of `POST /api/ussd`, on its own path and for every named gateway on `…/via/:gateway`. */
 export async function ussdGateway(app: FastifyInstance, parts: UssdParts): Promise<void> {
   answerPlainly(app, parts.own.name);
   const named = new Map(parts.via.map((gateway) => [gateway.name, gateway]));
+  const format = { gateway: parts.own.name, description: DESCRIPTION, body: UssdRequest };
 
-  mount(app, parts, '/api/ussd', () => parts.own);
-  for (const path of ['/api/ussd/via/:gateway', '/api/ussd/via/:gateway/:secret']) {
-    mount(app, parts, path, (request) => {
-      const { gateway: name = '', secret } = request.params as { gateway?: string; secret?: string };
-      const gateway = named.get(name);
-      const header = request.headers['x-gateway-secret'];
-      const given = secret ?? (typeof header === 'string' ? header : undefined);
-      return gateway !== undefined && proves(gateway, given) ? gateway : undefined;
+  mountTurns(app, parts, { ...format, url: '/api/ussd', from: () => parts.own });
+  for (const url of ['/api/ussd/via/:gateway', '/api/ussd/via/:gateway/:secret']) {
+    mountTurns(app, parts, {
+      ...format,
+      url,
+      from: (request) => {
+        const { gateway: name = '', secret } = request.params as { gateway?: string; secret?: string };
+        const gateway = named.get(name);
+        const header = request.headers['x-gateway-secret'];
+        const given = secret ?? (typeof header === 'string' ? header : undefined);
+        return gateway !== undefined && proves(gateway, given) ? gateway : undefined;
+      },
     });
   }
-}
-
-/** Which gateway a request is from; undefined where there is none, or it does not prove itself. */
-type From = (request: FastifyRequest) => UssdGateway | undefined;
-
-function mount(app: FastifyInstance, parts: UssdParts, url: string, from: From): void {
-  const others = app.supportedMethods.filter((method) => method !== 'POST');
-  app.route({
-    method: others,
-    url,
-    schema: { hide: true },
-    // Before any body is read: a wrong method is answered as one, whatever comes with it.
-    onRequest: async (_request, reply) =>
-      reply.code(405).header('allow', 'POST').send({ error: 'Method not allowed' }),
-    handler: async () => {},
-  });
-
-  app.withTypeProvider<ZodTypeProvider>().route({
-    method: 'POST',
-    url,
-    onRequest: async (request, reply) => {
-      const gateway = from(request);
-      if (gateway === undefined) return void reply.callNotFound();
-      request.turn = { gateway: gateway.name, outcome: 'invalid' };
-    },
-    schema: {
-      summary: 'One turn of a USSD session',
-      description: DESCRIPTION,
-      tags: ['ussd'],
-      consumes: ['application/json', 'application/x-www-form-urlencoded'],
-      produces: ['text/plain'],
-      body: UssdRequest,
-      response: {
-        200: z.string().describe('CON or END, and the screen'),
-        403: Refused.describe('Not from a network of GATEWAY_ALLOW'),
-        404: Refused.describe('No such gateway, or it did not prove itself'),
-        429: z.string().describe('END: over the rate limit; Retry-After says for how long'),
-      },
-    },
-    handler: async (request, reply) => {
-      const deadline = deadlineIn(ANSWER_MS);
-      const { sessionId, serviceCode, phoneNumber, text, networkCode, requestId } = request.body;
-      const gateway = from(request) as UssdGateway;
-      const turn: TurnFacts = {
-        gateway: gateway.name,
-        outcome: 'unavailable',
-        msisdn: parts.pseudonym(phoneNumber),
-      };
-      request.turn = turn;
-      const wait = await parts.phoneLimit(request, phoneNumber);
-      if (wait !== undefined) return limited(reply, request, wait);
-      const id = requestId === undefined ? idempotencyKey(request) : String(requestId);
-      const heard: Heard = {
-        gateway: gateway.name,
-        mode: gateway.mode,
-        sessionId,
-        serviceCode,
-        msisdn: phoneNumber,
-        text,
-        ...(id !== undefined && { requestId: id }),
-        ...(networkCode !== undefined && { networkCode: Number(networkCode) }),
-      };
-      const answer = await parts.takeTurn(heard, deadline);
-      return write(reply, turn, answer);
-    },
-  });
-}
-
-function write(reply: FastifyReply, turn: TurnFacts, answer: Answer): FastifyReply {
-  turn.outcome = answer.outcome;
-  if (answer.outcome === 'invalid') return plain(reply, 'invalid', WORDS.invalid);
-  turn.service = answer.service;
-  turn.node = answer.screen.node;
-  return plain(reply, answer.outcome, written(answer.screen));
-}
-
-/** The screen as this wire format writes it. */
-export function written(screen: Screen): string {
-  return `${screen.end ? 'END' : 'CON'} ${screenText(screen)}`;
-}
-
-/** The 429 of a gateway route. */
-export function limited(reply: FastifyReply, request: FastifyRequest, seconds: number): FastifyReply {
-  if (request.turn !== undefined) request.turn.outcome = 'limited';
-  return plain(reply.code(429).header('retry-after', seconds), 'limited', WORDS.limited);
-}
-
-/**
- * The handset shows what we send only when the status is 200, so whatever goes wrong is said in a screen
- * (CONTRACT.md section 1): the request's fault or ours.
- */
-function answerPlainly(app: FastifyInstance, name: string): void {
-  app.setErrorHandler((error: Error & { statusCode?: number; validation?: unknown }, request, reply) => {
-    const theirs = error.validation !== undefined || (error.statusCode ?? 500) < 500;
-    const outcome = theirs ? 'invalid' : 'unavailable';
-    request.turn = { gateway: name, ...request.turn, outcome };
-    if (!theirs) request.log.error({ err: error }, 'a turn failed');
-    return plain(reply.code(200), outcome, WORDS[outcome]);
-  });
-}
-
-function plain(reply: FastifyReply, outcome: TurnOutcome, body: string): FastifyReply {
-  return reply
-    .header('content-type', 'text/plain; charset=utf-8')
-    .header('cache-control', 'no-store')
-    .header('x-ussd-outcome', outcome)
-    .send(body);
-}
-
-function idempotencyKey(request: FastifyRequest): string | undefined {
-  const header = request.headers['idempotency-key'];
-  return typeof header === 'string' && /^[!-~]{1,100}$/.test(header) ? header : undefined;
 }
 
 function proves(gateway: UssdGateway, given: string | undefined): boolean {

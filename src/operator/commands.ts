@@ -9,6 +9,7 @@ import type { Attempts } from '../store/attempts.ts';
 import { rewrapDigestKey } from '../store/keyring.ts';
 import { resealCredits } from '../store/ledger.ts';
 import type { Messages } from '../store/messages.ts';
+import type { Notices } from '../store/notices.ts';
 
 /** A command that cannot be carried out; what is said is for a person. */
 export class CommandRefused extends Error {
@@ -21,6 +22,7 @@ export type CommandParts = {
   accounts: Accounts;
   attempts: Attempts;
   messages: Messages;
+  notices: Notices;
   digests: Digests;
   airtime: Airtime;
   columns: Box;
@@ -34,12 +36,13 @@ export type Command = (parts: CommandParts, words: string[]) => Promise<string>;
 const MOST_PASSES = 10;
 
 /** Seals everything but turns again under the active key, beside the running service (RULINGS.md 26). */
-const rotate: Command = async ({ db, ring, accounts, messages, airtime, columns }) => {
+const rotate: Command = async ({ db, ring, accounts, messages, notices, airtime, columns }) => {
   let count = (await rewrapDigestKey(db, ring)) ? 1 : 0;
   for (let pass = 1; ; pass += 1) {
     const found =
       (await accounts.reseal(db)) +
       (await messages.reseal(db)) +
+      (await notices.reseal(db)) +
       (await airtime.reseal(db)) +
       (await resealCredits(db, columns));
     count += found;

@@ -19,7 +19,7 @@ export type MetricsParts = {
   connections(): { total: number; idle: number; waiting: number };
 };
 
-/** The process's metrics (Prometheus text format), and the function that counts a turn. */
+/** The process's metrics (Prometheus text format), and the functions that count turns and callbacks. */
 export function makeMetrics(parts: MetricsParts) {
   const registry = new Registry();
   const registers = [registry];
@@ -43,6 +43,12 @@ export function makeMetrics(parts: MetricsParts) {
     labelNames: ['service', 'node'],
     registers,
   });
+  const callbacks = new Counter({
+    name: 'ussd_callbacks_total',
+    help: 'Callbacks of providers by route and outcome',
+    labelNames: ['route', 'outcome'],
+    registers,
+  });
   new Gauge({
     name: 'ussd_active_sessions',
     help: 'Sessions that have neither ended nor expired',
@@ -50,12 +56,6 @@ export function makeMetrics(parts: MetricsParts) {
     async collect() {
       this.set(await parts.activeSessions().catch(() => Number.NaN));
     },
-  });
-  const callbacks = new Counter({
-    name: 'ussd_callbacks_total',
-    help: 'What providers and gateways told us, by route and what came of it',
-    labelNames: ['route', 'outcome'],
-    registers,
   });
   new Gauge({
     name: 'ussd_outbox',
@@ -84,6 +84,9 @@ export function makeMetrics(parts: MetricsParts) {
     if (outcome === 'ok' && service !== undefined && node !== undefined) screens.inc({ service, node });
   };
 
+  /** `route` as it is documented, without the secret that it may stand below. */
+  const countCallback = (route: string, outcome: string) => callbacks.inc({ route, outcome });
+
   const routes = async (app: FastifyInstance): Promise<void> => {
     app.get(
       '/metrics',
@@ -94,8 +97,6 @@ export function makeMetrics(parts: MetricsParts) {
       async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
     );
   };
-
-  const countCallback = (route: string, outcome: string) => callbacks.inc({ route, outcome });
 
   return { count, countCallback, routes };
 }

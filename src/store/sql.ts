@@ -1,3 +1,5 @@
+import type { Deadline } from '../flow/heard.ts';
+
 /** One row as a driver returns it: `bytea` is a Uint8Array, `date` and big numbers are asked for as text. */
 export type Row = Record<string, unknown>;
 
@@ -13,6 +15,19 @@ export class Unavailable extends Error {
   constructor(code: Unavailable['code'], cause?: unknown) {
     super(code, { cause });
     this.code = code;
+  }
+}
+
+/** The promise, or `Unavailable` at the deadline, whichever is first. */
+export async function within<T>(deadline: Deadline, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Unavailable('deadline')), deadline.left());
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

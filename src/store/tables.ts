@@ -1,4 +1,5 @@
-import type { Generated } from 'kysely';
+import type { ColumnType, Generated } from 'kysely';
+import type { Notice } from '../flow/notice.ts';
 
 /** The tables as Kysely types; what they mean stands in the migrations. */
 export type Tables = {
@@ -123,5 +124,24 @@ export type Tables = {
     status: 'Success' | 'Failed';
     authenticated: boolean;
     at: Generated<Date>;
+  };
+  ussd_notices: {
+    id: Generated<string>;
+    gateway: string;
+    session_key: Uint8Array;
+    phone: Uint8Array;
+    ended_at: ColumnType<Date, string, never>;
+    received_at: Generated<Date>;
+    day: string | null;
+    dial: number | null;
+    closed: boolean;
+    service_code: string | null;
+    network: number | null;
+    status: Notice['status'];
+    cost: string | null;
+    currency: string | null;
+    duration_ms: number | null;
+    hops: number | null;
+    error: Uint8Array | null;
   };
 };

@@ -13,7 +13,7 @@ const CLOCK = `${TODAY}::text as today, extract(epoch from clock_timestamp())::f
 /** The newest dial of one session. Both bounds on \`day\` matter: partitions are pruned by them. */
 const NEWEST_DIAL = (key: string) => `
   select t.day, t.dial, min(t.at) as opened,
-    max(t.at) filter (where t.outcome not in (${Outcome.expired}, ${Outcome.repeated})) as last_at,
+    max(t.at) filter (where t.outcome < ${Outcome.expired}) as last_at,
     max(t.at) filter (where t.ended and t.outcome < ${Outcome.expired}) as ended_at,
     bool_or(t.outcome = ${Outcome.closed}) as closed
   from turns t
@@ -65,6 +65,20 @@ const ONE = `
 export const READ = `${ONE} and t.address = $4`;
 
 export const THE_END = `${ONE} and t.ended and t.outcome < ${Outcome.expired} order by t.at limit 1`;
+
+/**
+ * The newest dial of a session where this phone opened it, no later than \`date\`: by whole seconds, which is all
+ * that a notice has.
+ */
+export const DIAL_AT = `
+  select ${CLOCK}, d.day::text as day, d.dial, d.ended_at is not null or d.closed as over,
+    o.menu, o.service, (select max(t.hop) from turns t
+      where t.session_key = $1 and t.day = d.day and t.dial = d.dial) as hop
+  from (${NEWEST_DIAL('$1::bytea')}) d
+  join lateral (
+    select t.phone, t.menu, t.service from turns t
+    where t.session_key = $1 and t.day = d.day and t.dial = d.dial and t.hop = 0 limit 1) o on o.phone = $2
+  where date_trunc('second', d.opened) <= $3::timestamptz`;
 
 /** The newest dial of a phone on a service: what the index on openings is for. */
 export const LAST_DIAL = `

@@ -4,7 +4,15 @@ import { type Memory, pack, unpack } from '../flow/memory.ts';
 import type { Box } from '../seal/box.ts';
 import { Lane } from './lane.ts';
 import { bytes, type Row, type Sql, SqlState, sqlState, Unavailable } from './sql.ts';
-import { INSERT_ALL, INSERT_MANY, LAST_DIAL, LOOK_UP, NEWEST, READ, THE_END } from './turns-sql.ts';
+import { DIAL_AT, INSERT_ALL, INSERT_MANY, LAST_DIAL, LOOK_UP, NEWEST, READ, THE_END } from './turns-sql.ts';
+
+/** Addresses that are no digest of a text: rows that say something of a dial, of which there is to be one. */
+export const Reserved = {
+  /** An earlier dial is claimed: whoever inserts it goes on with it. */
+  claim: Buffer.alloc(16, 0x01),
+  /** The gateway said that the session is over. */
+  close: Buffer.alloc(16, 0x02),
+} as const;
 
 /** A turn to be inserted. `asked` is the database's clock at its look-up, in seconds since 1970. */
 export type NewTurn = {
@@ -59,6 +67,19 @@ export type Found = {
 
 /** The newest turn of a dial and the addresses of all of them, oldest first. */
 export type FoundNewest = Omit<Found, 'turn'> & { turn?: KnownTurn; addresses: Buffer[] };
+
+/** A dial as a notice of its end finds it; `over` where it has ended or was closed before. */
+export type EndingDial = {
+  sessionKey: Buffer;
+  day: string;
+  dial: number;
+  over: boolean;
+  hop: number;
+  menu: number;
+  service: string;
+  phone: Buffer;
+  asked: number;
+};
 
 type Question = { sessionKey: Buffer; addresses: Buffer[] };
 
@@ -160,6 +181,37 @@ export class Turns {
       outcome: row.outcome as Outcome,
     }));
     return { ...dial, turns };
+  }
+
+  /** The newest dial of a session, where this phone opened it no later than `date` (ISO 8601, whole seconds). */
+  async dialAt(sessionKey: Buffer, phone: Buffer, date: string): Promise<EndingDial | undefined> {
+    const [row] = await this.#sql('turns_dial_at', DIAL_AT, [sessionKey, phone, date]);
+    if (row === undefined) return undefined;
+    return {
+      sessionKey,
+      phone,
+      day: row.day as string,
+      dial: row.dial as number,
+      over: row.over as boolean,
+      hop: row.hop as number,
+      menu: row.menu as number,
+      service: row.service as string,
+      asked: row.asked as number,
+    };
+  }
+
+  /** Closes a dial without a screen; false where another notice did. */
+  async close({ over: _, ...dial }: EndingDial): Promise<boolean> {
+    const [written] = await this.#insertSingly({
+      ...dial,
+      address: Reserved.close,
+      hop: dial.hop + 1,
+      outcome: Outcome.closed,
+      node: -1,
+      network: null,
+      memory: NOTHING,
+    });
+    return written === true;
   }
 
   /** The same table through another connection, without the lane: for what happens under a lock. */
@@ -273,6 +325,22 @@ export class Turns {
     };
   }
 }
+
+/** What a row remembers that nobody answers: nothing of the session it is of. */
+const NOTHING: Memory = {
+  state: {
+    node: '',
+    back: [],
+    misses: 0,
+    vars: {},
+    language: '',
+    page: 0,
+    turns: { more: false, previous: false },
+    items: {},
+  },
+  screen: { end: true, node: '', words: '', options: [] },
+  serviceCode: '',
+};
 
 /** The additional data of a turn's seal: the row's key, so that a blob opens in its own row only. */
 export function rowKey(sessionKey: Buffer, dial: { day: string; dial: number }, address: Buffer): Buffer {

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
 import type { Menu } from '../flow/menu.ts';
-import { UssdRequest } from '../gateways/ussd.ts';
+import { UssdRequest } from '../gateways/screens.ts';
 import { handset, wrapped } from './handset.ts';
 import { type Line, LineBroken, lineHere, lineTo, type Told } from './line.ts';
 import { findServices, giveUp, SERVICES } from './project.ts';

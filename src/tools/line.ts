@@ -5,7 +5,7 @@ import { type EngineSettings, openEngine } from '../engine.ts';
 import type { Answer, Heard } from '../flow/heard.ts';
 import { isSecret, type Menu, wordsOf } from '../flow/menu.ts';
 import { SEPTET_BUDGET } from '../flow/text.ts';
-import { UssdRequest, WORDS, written } from '../gateways/ussd.ts';
+import { UssdRequest, WORDS, written } from '../gateways/screens.ts';
 import { simulator } from '../providers/simulator.ts';
 import { parseKeyRing } from '../seal/keys.ts';
 import { openEmbeddedDatabase } from '../store/database.ts';

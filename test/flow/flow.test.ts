@@ -89,9 +89,9 @@ test('a code leads to the longest registered prefix of its segments', async (t) 
     ]),
     fallback: 'ixo',
   };
-  t.same(route('*384#', services), { service: 'invest', through: [] });
-  t.same(route('*384*1*2#', services), { service: 'invest', through: ['1', '2'] });
-  t.same(route('*384*7*1#', services), { service: 'other', through: ['1'] });
+  t.same(route('*384#', services), { service: 'invest', code: '*384#', through: [] });
+  t.same(route('*384*1*2#', services), { service: 'invest', code: '*384#', through: ['1', '2'] });
+  t.same(route('*384*7*1#', services), { service: 'other', code: '*384*7#', through: ['1'] });
   t.same(
     route('*1234#', services),
     { service: 'ixo', through: [] },
@@ -99,7 +99,7 @@ test('a code leads to the longest registered prefix of its segments', async (t) 
   );
 });
 
-const PARROT = menuOf(`
+const PARROT_TEXT = `
 service: parrot
 languages: [en, fr]
 root: ask
@@ -118,7 +118,8 @@ nodes:
       - { key: '*', label: { en: Out, fr: Fin }, to: out }
   out:
     end: { en: Out, fr: Fin }
-`);
+`;
+const PARROT = menuOf(PARROT_TEXT);
 
 test('a conversation', async (t) => {
   const first = begin(PARROT, 'fr');
@@ -134,6 +135,34 @@ test('a conversation', async (t) => {
   let lost = said;
   for (let i = 0; i < 3; i += 1) lost = step(PARROT, lost.state, '5');
   t.same([lost.screen.end, screenText(lost.screen), lost.course], [true, 'Au revoir', 'gaveUp']);
+});
+
+test('so many tries as the document says, and no keys of the engine where it has none', async (t) => {
+  const parrot = (more: string) => menuOf(PARROT_TEXT.replace('nodes:', `${more}\nnodes:`));
+  const once = parrot('tries: 1');
+  const gone = step(once, begin(once).state, 'abcdef');
+  t.same([gone.course, gone.screen.end, screenText(gone.screen)], ['gaveUp', true, 'Bye'], 'the first one');
+  t.equal(gone.screen.notice, undefined);
+  const twice = parrot('tries: 2');
+  const again = step(twice, begin(twice).state, 'abcdef');
+  t.equal(again.course, 'invalid');
+  t.equal(step(twice, again.state, 'abcdef').course, 'gaveUp', 'the second one');
+  for (const tries of [0, 4, 1.5, '"1"']) t.throws(() => parrot(`tries: ${tries}`), /tries/);
+
+  const keyless = parrot('keys: { back: false, home: false }');
+  const said = step(keyless, begin(keyless).state, 'abc');
+  for (const typed of ['0', '00', 'false', ''])
+    t.equal(step(keyless, said.state, typed).course, 'invalid', typed);
+  t.equal(step(keyless, said.state, '7').state.node, 'ask', 'what is printed still leads there');
+  t.throws(() => parrot('keys: { more: false }'), /keys/, 'pages are turned by keys');
+  t.throws(() => parrot('keys: { back: true }'), /keys/);
+  const free = menuOf(
+    PARROT_TEXT.replace('nodes:', 'keys: { back: false, home: false }\nnodes:').replace(
+      "key: '*', label: { en: Out",
+      'key: 0, label: { en: Out',
+    ),
+  );
+  t.equal(step(free, step(free, begin(free).state, 'abc').state, '0').course, 'ended', 'its key is free');
 });
 
 test('memory survives being packed', async () => {

@@ -11,11 +11,12 @@ import type { FactValue, Needs, State, Step, World } from '../../src/flow/state.
 import { begin, hearing, isWalkable, secretOf, step } from '../../src/flow/step.ts';
 import { parseMenu } from '../../src/menus.ts';
 import { meeting } from '../support/engine.ts';
-import { IXO, IXO_KNOWN, RICH, RICH_KNOWN } from '../support/rich.ts';
+import { DEMO, DEMO_KNOWN, IXO, IXO_KNOWN, RICH, RICH_KNOWN } from '../support/rich.ts';
 
 const DOCUMENTS: [text: string, known: Known][] = [
   [RICH, RICH_KNOWN],
   [IXO, IXO_KNOWN],
+  [DEMO, DEMO_KNOWN],
 ];
 
 /** A way to break a document: its name, what is replaced, and what lint has to say. */

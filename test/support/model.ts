@@ -1,12 +1,19 @@
 import type { Menu } from '../../src/flow/menu.ts';
 import type { State, Step } from '../../src/flow/state.ts';
-import { written } from '../../src/gateways/ussd.ts';
+import { written } from '../../src/gateways/screens.ts';
 import { begun as begin, stepped as step } from './engine.ts';
 
 /** The contract as plainly as it can be said: maps of texts in memory, one request at a time. */
 
 type Row = { state: State; reply: string; ended: boolean; mark?: boolean; at: number };
-type Dial = { phone: string; code: string; opened: number; rows: Map<string, Row>; endedAt?: number };
+type Dial = {
+  phone: string;
+  code: string;
+  opened: number;
+  rows: Map<string, Row>;
+  endedAt?: number;
+  closed?: boolean;
+};
 type Request = { phone: string; code: string; text: string };
 
 const EXPIRED = 'END Session expired. Please dial again.';
@@ -43,6 +50,8 @@ export class CumulativeModel extends Clock {
     'replay',
     'the END again',
     'expired',
+    'closed',
+    'closed again',
     'too many pieces',
     'a turn',
     'a walk',
@@ -58,6 +67,15 @@ export class CumulativeModel extends Clock {
     this.#menu = menu;
     this.#ttl = ttl;
     this.#through = through;
+  }
+
+  /** The gateway says that the session is over: of the newest dial, where this phone opened it. */
+  close(phone: string): string {
+    this.pass(1);
+    const dial = this.#dial;
+    if (dial === undefined || dial.phone !== phone) return 'unmatched';
+    if (dial.endedAt === undefined) dial.closed = true;
+    return 'stored';
   }
 
   hear({ phone, code, text }: Request): string {
@@ -80,20 +98,20 @@ export class CumulativeModel extends Clock {
       const opening = dial.rows.get(whole);
       const again = ended
         ? this.now - (dial.endedAt ?? 0) <= 5_000
-        : !expired && (opening?.at === last || this.now - dial.opened <= 30_000);
+        : !expired && !dial.closed && (opening?.at === last || this.now - dial.opened <= 30_000);
       if (again && samePhone && opening) {
         return this.say(ended ? 'start again after an END' : 'start again', `replay ${opening.reply}`);
       }
       return this.#open('new dial', phone, code, whole);
     }
     if (!samePhone) return this.say('expired for a stranger', `ok ${EXPIRED}`);
-    if (known) return this.say('replay', `replay ${known.reply}`);
+    if (known) return this.say(dial.closed ? 'closed again' : 'replay', `replay ${known.reply}`);
     if (dial.endedAt !== undefined) {
       const end = [...dial.rows.values()].find((row) => row.ended && !row.mark);
       return this.say('the END again', `replay ${end?.reply}`);
     }
     const parent = this.#parent(dial, whole);
-    if (expired) {
+    if (expired || dial.closed) {
       dial.rows.set(whole, {
         state: parent.row.state,
         reply: EXPIRED,
@@ -101,7 +119,7 @@ export class CumulativeModel extends Clock {
         mark: true,
         at: this.now,
       });
-      return this.say('expired', `ok ${EXPIRED}`);
+      return this.say(dial.closed ? 'closed' : 'expired', `ok ${EXPIRED}`);
     }
     const passed = this.#walk(whole, parent.text, parent.row.state, false);
     if (passed === undefined) return this.say('too many pieces', 'invalid');

@@ -284,10 +284,13 @@ nodes:
     end: { en: Thank you. Goodbye., fr: Merci et à bientôt. }
 `;
 
-/** The service that runs, as it is written. */
-export const IXO = readFileSync(
-  join(import.meta.dirname, '..', '..', 'src', 'services', 'ixo', 'menu.yaml'),
-  'utf8',
-);
+/** Services that run, as they are written. */
+export const IXO = documentOf('ixo');
+export const DEMO = documentOf('demo');
+
+function documentOf(service: string): string {
+  return readFileSync(join(import.meta.dirname, '..', '..', 'src', 'services', service, 'menu.yaml'), 'utf8');
+}
 
 export const IXO_KNOWN: Known = { facts: SHAPES.ixo ?? {}, effects: EFFECTS };
+export const DEMO_KNOWN: Known = { facts: {}, effects: EFFECTS };
