@@ -1,7 +1,15 @@
 /** Airtime, from the balance that pays for it to what the provider says later (CONTRACT.md section 4). */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { airtimeDelivery } from '../src/effects/buy-airtime.ts';
+import { smsDelivery } from '../src/effects/sms.ts';
+import { africasTalking } from '../src/providers/africastalking.ts';
+import { smsSimulator } from '../src/providers/simulator.ts';
+import { startQueue } from '../src/queue.ts';
+import { listDeliveries } from '../src/store/outbox.ts';
 import { ask } from './support/ask.ts';
+import { engineOn, openDatabase } from './support/engine.ts';
+import { fakeAfricasTalking } from './support/fake-africastalking.ts';
 import { buy, credit, openShop, phoneOf, reconciles, say, settled } from './support/shop.ts';
 
 t.test('a balance that is spent in two dials at once buys once', async (t) => {
@@ -193,3 +201,102 @@ t.test('the provider asks before it sends: only what we are buying is validated'
   await settled(shop);
   t.equal(await validate(asked), '{"status":"Failed"}', 'it has been bought');
 });
+
+t.test(
+  'given up after the last try: the money is back once, and an operator has it tried again',
+  async (t) => {
+    const { db } = await openDatabase(t);
+    const fake = await fakeAfricasTalking(t);
+    await fake.down();
+    const faults: unknown[] = [];
+    const queue = await startQueue(db, (error) => faults.push(error), {
+      retries: 1,
+      backoff: { retryDelay: 1, retryDelayMax: 1 },
+    });
+    t.teardown(() => queue.stop());
+    const { airtime, ledger, messages, digests } = await engineOn(db, {
+      documents: [],
+      codes: { codes: new Map(), fallback: '' },
+      ttl: 180_000,
+      book: 'real',
+      enqueue: queue.enqueue,
+    });
+    const { username, apiKey, url: baseUrl } = fake;
+    const { airtime: seller } = africasTalking({ username, apiKey, baseUrl, timeoutMs: 2_000 });
+    await queue.work([
+      airtimeDelivery(db.kysely, airtime, seller, queue.enqueue),
+      smsDelivery(db.kysely, messages, smsSimulator()),
+    ]);
+    const owner = digests.phone(phoneOf(1));
+    const balance = async () => {
+      const { free, held } = await ledger.balance(db.kysely, owner, 'KES');
+      return [free, held].map(Number);
+    };
+    const outbox = async () => (await listDeliveries(db.kysely, { kind: 'airtime' }, 1))[0];
+    const until = async (state: string) => {
+      while ((await outbox())?.state !== state) await sleep(100);
+    };
+    const id = await db.kysely.transaction().execute(async (tx) => {
+      await ledger.fund(tx, owner, 'KES', 8_000n);
+      const order = await airtime.order(
+        tx,
+        {
+          ref: 'ABCDEFGH',
+          buyer: phoneOf(1),
+          recipient: phoneOf(2),
+          currency: 'KES',
+          amount: 5_000n,
+          sent: 'It was sent.',
+          failed: 'It was not sent.',
+        },
+        true,
+      );
+      await queue.enqueue(tx, 'airtime', { id: order });
+      return order;
+    });
+    t.same(await balance(), [3_000, 5_000], 'held');
+    await until('dead');
+    t.match(await outbox(), { id, state: 'dead', attempts: 2, error: 'unreachable' });
+    t.same(await balance(), [8_000, 0], 'free again');
+    t.same(await queue.retry('00000000-0000-4000-8000-000000000000'), 'unknown');
+
+    await fake.up();
+    const tried = await Promise.all([queue.retry(id), queue.retry(id), queue.retry(id)]);
+    t.same(tried.toSorted(), ['queued', 'unknown', 'unknown'], 'once, however many ask');
+    await until('done');
+    t.same(await balance(), [3_000, 0], 'paid for');
+    t.equal(fake.purchases.length, 1);
+    t.equal(await queue.retry(id), 'unknown', 'what is done is not done again');
+    const told = await db.kysely.selectFrom('messages').select('cause').orderBy('created_at').execute();
+    t.same(
+      told.map(({ cause }) => cause),
+      ['subscriber', 'support'],
+      'told of either',
+    );
+
+    // What was given up and cannot be paid for any more stays where it is.
+    await fake.down();
+    const other = await db.kysely.transaction().execute(async (tx) => {
+      const order = await airtime.order(
+        tx,
+        {
+          ref: 'HGFEDCBA',
+          buyer: phoneOf(1),
+          recipient: phoneOf(2),
+          currency: 'KES',
+          amount: 3_000n,
+          sent: '',
+          failed: '',
+        },
+        false,
+      );
+      await queue.enqueue(tx, 'airtime', { id: order });
+      return order;
+    });
+    await until('dead');
+    await db.kysely.transaction().execute((tx) => ledger.hold(tx, owner, 'KES', 2_000n));
+    t.equal(await queue.retry(other), 'refused');
+    t.match(await outbox(), { id: other, state: 'dead' });
+    t.same(faults, []);
+  },
+);
