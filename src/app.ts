@@ -9,7 +9,11 @@ import {
   fastify,
   LogController,
 } from 'fastify';
-import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
+import {
+  hasZodFastifySchemaValidationErrors,
+  serializerCompiler,
+  validatorCompiler,
+} from 'fastify-type-provider-zod';
 import type { TakeTurn } from './flow/heard.ts';
 import type { TakeNotice } from './flow/notice.ts';
 import { africastalkingGateway } from './gateways/africastalking.ts';
@@ -98,7 +102,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
     const status = error.statusCode ?? 500;
     if (status >= 500) request.log.error({ err: error }, 'a request failed');
-    const words = status >= 500 ? 'Service unavailable' : 'Bad request';
+    const words = status >= 500 ? 'Service unavailable' : whatIsWrong(error, status);
     return reply.code(status >= 500 ? 503 : status).send({ error: words });
   });
 
@@ -195,6 +199,19 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
       draining = true;
     },
   };
+}
+
+/** In words, which fields of a request are out of rule; never what stands in them. */
+function whatIsWrong(error: Error, status: number): string {
+  if (status === 413) return 'The body is too large';
+  if (status === 415) return 'The body must be JSON or a form';
+  if (!hasZodFastifySchemaValidationErrors(error))
+    return status === 400 ? 'The request cannot be read' : 'Bad request';
+  const fields = error.validation.map(({ instancePath }) => instancePath.slice(1).replaceAll('/', '.'));
+  const named = [...new Set(fields)].filter((field) => /^[A-Za-z][\w.]{0,59}$/.test(field));
+  return named.length === 0
+    ? 'The body is no object of fields'
+    : `Out of rule or missing: ${named.join(', ')}`;
 }
 
 /** The 404 of a path that leads nowhere. */

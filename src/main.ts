@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
@@ -288,7 +288,14 @@ function keptSecret(file: string, make: () => string): string {
   if (!existsSync(file)) {
     const aside = `${file}.${process.pid}`;
     writeFileSync(aside, `${make()}\n`, { mode: 0o600 });
-    renameSync(aside, file);
+    try {
+      // Not a rename: of two processes that start at once, the later one takes what the first one made.
+      linkSync(aside, file);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    } finally {
+      rmSync(aside, { force: true });
+    }
   }
   return readFileSync(file, 'utf8').trim();
 }

@@ -23,12 +23,27 @@ const LOOK_SECONDS = 4;
 
 /** Where the queue puts what it has tried for the last time. */
 const DEAD_LETTERS = 'dead-letters';
+/**
+ * What is given up is to be undone, money with it: tried as often as it takes, once a minute. (With a backoff the
+ * waits would double without end: pg-boss hands their maximum on to no dead letter.)
+ */
+const DEAD_BACKOFF = { retryDelay: 60, retryBackoff: false, retryLimit: 100_000, expireInSeconds: 60 };
 
 /** For trying it out: nobody has two hours. */
-export type QueueSettings = { retries?: number; backoff?: Partial<typeof BACKOFF>; expireSeconds?: number };
+export type QueueSettings = {
+  retries?: number;
+  backoff?: Partial<typeof BACKOFF>;
+  expireSeconds?: number;
+  deadBackoff?: Partial<typeof DEAD_BACKOFF>;
+};
 
 /** Once a day, after midnight UTC has passed for every dial. */
 const DAILY = '17 2 * * *';
+
+/** This process delivers nothing of that kind: another instance does. */
+class UnknownKind extends Error {
+  readonly code = 'unknown_kind';
+}
 
 type Job = { id: string };
 type Fetched = { id: string; data: Job };
@@ -66,10 +81,20 @@ export async function startQueue(
     },
     work: async (deliveries) => {
       for (const delivery of deliveries) known.set(delivery.kind, delivery);
-      await createQueue(boss, DEAD_LETTERS, { ...BACKOFF, retryLimit: 1_000, expireInSeconds: 60 });
-      await boss.work<Job>(DEAD_LETTERS, { batchSize: 20, pollingIntervalSeconds: 1 }, async (jobs) => {
-        for (const { data } of jobs) await bury(kysely, known, data.id);
-      });
+      await createQueue(boss, DEAD_LETTERS, { ...DEAD_BACKOFF, ...settings.deadBackoff });
+      await boss.work(
+        DEAD_LETTERS,
+        { batchSize: 20, pollingIntervalSeconds: 1, perJobResults: true },
+        async (jobs: Fetched[]) => {
+          const results: JobResult[] = [];
+          for (const { id, data } of jobs) {
+            const error = await bury(kysely, known, data.id).catch((error: unknown) => error ?? 'none');
+            if (error !== undefined) onError(error as Error);
+            results.push({ id, status: error === undefined ? 'completed' : 'failed' });
+          }
+          return results;
+        },
+      );
       for (const delivery of deliveries) {
         await createQueue(boss, delivery.kind, {
           ...BACKOFF,
@@ -169,8 +194,11 @@ async function attempt(
 async function bury(db: Db, known: ReadonlyMap<string, Delivery>, id: string): Promise<void> {
   const kind = await kindOf(db, id);
   if (kind === undefined) return;
+  const delivery = known.get(kind);
+  // An older instance beside a newer one: what it does not know it cannot undo.
+  if (delivery === undefined) throw new UnknownKind();
   await db.transaction().execute(async (tx) => {
-    if (await endDelivery(tx, id, 'dead')) await known.get(kind)?.giveUp?.(tx, id);
+    if (await endDelivery(tx, id, 'dead')) await delivery.giveUp?.(tx, id);
   });
 }
 
@@ -182,10 +210,11 @@ async function revive(
 ): Promise<'queued' | 'unknown' | 'refused'> {
   try {
     return await db.transaction().execute(async (tx) => {
-      const kind = await reviveDelivery(tx, id);
-      if (kind === undefined) return 'unknown';
-      await known.get(kind)?.revive?.(tx, id);
-      await send(tx, kind, { id });
+      const row = await reviveDelivery(tx, id);
+      if (row === undefined) return 'unknown';
+      // By the id as the row has it: however an operator spells it, to the far side it is one key.
+      await known.get(row.kind)?.revive?.(tx, row.id);
+      await send(tx, row.kind, { id: row.id });
       return 'queued';
     });
   } catch (error) {

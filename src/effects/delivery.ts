@@ -27,6 +27,6 @@ export type Enqueue = (tx: Db, kind: string, data: { id: string }) => Promise<vo
 
 /** Why an attempt failed, as operators see it: a code, never the words of the error. */
 export function codeOf(error: unknown): string {
-  const { code, name } = error as { code?: unknown; name?: unknown };
+  const { code, name } = (error ?? {}) as { code?: unknown; name?: unknown };
   return String(code ?? name ?? 'error').slice(0, 60);
 }

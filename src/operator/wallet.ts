@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { Guard } from '../guard.ts';
@@ -41,10 +41,12 @@ export async function wallet(app: FastifyInstance, { guard, digests, credit }: W
     '/api/wallet/credits',
     {
       onRequest: guard('money'),
+      preValidation: readForm,
       schema: {
         tags: ['operator'],
         security: [{ operator: [] }],
         summary: 'Credits the wallet of a phone',
+        consumes: ['application/json', 'application/x-www-form-urlencoded'],
         body: Wanted,
         response: {
           200: Credited_.describe('It had been made before'),
@@ -82,4 +84,12 @@ export async function wallet(app: FastifyInstance, { guard, digests, credit }: W
       return reply.code(done.outcome === 'made' ? 201 : 200).send(body);
     },
   );
+}
+
+/** A form knows no numbers: digits in it are one. In JSON they are text, and text is no amount. */
+async function readForm(request: FastifyRequest): Promise<void> {
+  if (!request.headers['content-type']?.toLowerCase().startsWith('application/x-www-form-urlencoded')) return;
+  const body = request.body as { amountMinor?: unknown } | null | undefined;
+  if (typeof body?.amountMinor === 'string' && /^\d{1,15}$/.test(body.amountMinor))
+    body.amountMinor = Number(body.amountMinor);
 }

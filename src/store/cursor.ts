@@ -1,7 +1,8 @@
 /** A place in a list, newest first: a time of the database (ISO 8601, microseconds) and the row's id. */
 export type Cursor = { at: string; id: string };
 
-const AT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$/;
+// There is no year 0 in Postgres.
+const AT = /^(?!0000)\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$/;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** The cursor as clients hand it back, unread. */

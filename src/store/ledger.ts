@@ -73,7 +73,7 @@ export class Ledger {
   async hold(tx: Db, owner: Buffer, currency: string, amount: bigint): Promise<string> {
     const { cash, held } = await this.#open(tx, owner, currency);
     const { rows } = await sql<{ enough: boolean }>`
-      select balance >= ${String(amount)}::bigint as enough from ledger_accounts where id = ${cash} for update`.execute(
+      select balance >= ${String(amount)}::bigint as enough from ledger_accounts where id = ${cash} for no key update`.execute(
       tx,
     );
     if (rows[0]?.enough !== true) throw new GuardFailed();
@@ -133,6 +133,11 @@ export class Ledger {
     return true;
   }
 
+  /**
+   * What a hold keeps. The `cash` of a wallet is locked before its `held`, whatever is done to it: what is settled
+   * and comes back in one transaction would otherwise take them the other way round, and meet a hold: a deadlock.
+   * Not `for update`: it would wait for the share of the row that the foreign key of a posting takes as well.
+   */
   async #kept(tx: Db, hold: string): Promise<Kept> {
     const row = await tx
       .selectFrom('holds')
@@ -152,6 +157,7 @@ export class Ledger {
         sql<string>`holds.amount::text`.as('amount'),
       ])
       .where('holds.id', '=', hold)
+      .forNoKeyUpdate('cash')
       .executeTakeFirstOrThrow();
     return { ...row, amount: BigInt(row.amount) };
   }

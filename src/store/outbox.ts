@@ -39,8 +39,10 @@ export async function endDelivery(
       state,
       ended_at: sql<Date>`clock_timestamp()`,
       tried_at: sql<Date>`clock_timestamp()`,
-      // What is given up has been counted, try by try.
-      ...(state !== 'dead' && { attempts: sql<number>`attempts + 1` }),
+      // What is given up has been counted, try by try, but for those of which nobody came back to tell.
+      ...(state === 'dead'
+        ? { error: sql<string>`coalesce(error, 'expired')` }
+        : { attempts: sql<number>`attempts + 1` }),
       ...(error !== null && { error }),
     })
     .where('id', '=', id)
@@ -72,16 +74,15 @@ export async function kindOf(db: Db, id: string): Promise<string | undefined> {
   return row?.kind;
 }
 
-/** Queues what was given up once more; its kind, or undefined where it is not dead. */
-export async function reviveDelivery(tx: Db, id: string): Promise<string | undefined> {
-  const row = await tx
+/** Queues what was given up once more; undefined where it is not dead. */
+export async function reviveDelivery(tx: Db, id: string): Promise<{ id: string; kind: string } | undefined> {
+  return tx
     .updateTable('outbox')
     .set({ state: 'queued', attempts: 0, ended_at: null })
     .where('id', '=', id)
     .where('state', '=', 'dead')
-    .returning('kind')
+    .returning(['id', 'kind'])
     .executeTakeFirst();
-  return row?.kind;
 }
 
 /** Deliveries, newest first. */
