@@ -45,7 +45,10 @@ async function connect(t: Test, url: string): Promise<pg.Client> {
 }
 
 let keys = 0;
-const newKey = () => `test-key-${(keys += 1)}`;
+function newKey(): string {
+  keys += 1;
+  return `test-key-${keys}`;
+}
 
 const wanted = (fields: Record<string, unknown> = {}): Record<string, unknown> => ({
   phoneNumber: PHONE,
