@@ -18,6 +18,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       ended_at timestamptz
     )`.execute(db);
   await sql`create index outbox_open on outbox (state, queued_at, id) where state <> 'done'`.execute(db);
+  await sql`create index outbox_newest on outbox (queued_at, id)`.execute(db);
   await sql`create index outbox_ended on outbox (ended_at) where state = 'done'`.execute(db);
 
   await sql`

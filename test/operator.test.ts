@@ -45,10 +45,10 @@ async function connect(t: Test, url: string): Promise<pg.Client> {
 }
 
 let keys = 0;
-const newKey = () => {
+function newKey(): string {
   keys += 1;
   return `test-key-${keys}`;
-};
+}
 
 const wanted = (fields: Record<string, unknown> = {}): Record<string, unknown> => ({
   phoneNumber: PHONE,
