@@ -115,7 +115,7 @@ export async function withFacts(
   for (;;) {
     const result = run({ facts, msisdn });
     if (!('needs' in result)) return result;
-    const { needs, account } = result;
+    const { needs, vars, account } = result;
     for (const name of needs) {
       const fact = known[service]?.[name];
       if (fact === undefined) throw new Error(`service ${service} has no fact ${name}`);
@@ -123,6 +123,7 @@ export async function withFacts(
         db,
         msisdn,
         phone: digests.phone(msisdn),
+        vars,
         ...(account !== undefined && { account }),
       });
     }

@@ -33,6 +33,8 @@ const Condition = z.union([z.string(), z.strictObject({ below: Value })]);
 const Way = z.strictObject({
   when: z.record(Value, Condition).optional(),
   to: Name,
+  /** Values that the session keeps from here on: the effects and the screen that follow see them. */
+  set: z.record(Name, z.string()).optional(),
   effects: z.array(Effect).optional(),
   invalid: Text.optional(),
 });

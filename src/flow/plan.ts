@@ -8,6 +8,7 @@ import {
   optionsOf,
   type To,
   type Way,
+  waysFrom,
   waysOf,
 } from './menu.ts';
 import type { Facts, State, World } from './state.ts';
@@ -179,9 +180,13 @@ function mapped(values: Record<string, number>, write: (most: number) => string)
   return Object.fromEntries(Object.entries(values).map(([name, most]) => [name, write(most)]));
 }
 
-/** What a node's options and items keep, and from what. */
+/** What a node's options, ways and items keep, and from what. */
 export function setsOf(node: Node): [name: string, value: string][] {
-  const sets = [...optionsOf(node).map(({ set }) => set ?? {}), 'list' in node ? node.set : {}];
+  const sets = [
+    ...optionsOf(node).map(({ set }) => set ?? {}),
+    ...waysFrom(node).map(({ set }) => set ?? {}),
+    'list' in node ? node.set : {},
+  ];
   return sets.flatMap((set) => Object.entries(set));
 }
 

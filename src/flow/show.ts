@@ -166,9 +166,9 @@ export function factsIn(text: Text, language: string): string[] {
 }
 
 /** What the shell is to load first. */
-export function need(missing: string[], { account }: State): Needs {
+export function need(missing: string[], { account, vars }: State): Needs {
   const needs = [...new Set(missing)];
-  return account === undefined ? { needs } : { needs, account };
+  return account === undefined ? { needs, vars } : { needs, vars, account };
 }
 
 /** A node by its name. */

@@ -38,8 +38,11 @@ export type Step = {
   same?: boolean;
 };
 
-/** The shell is to load these facts, as this account sees them, and step again: the core has no way to. */
-export type Needs = { needs: string[]; account?: string };
+/**
+ * The shell is to load these facts, as this account sees them and for what the session has kept so far, and step
+ * again: the core has no way to. A fact is loaded once in a step.
+ */
+export type Needs = { needs: string[]; vars: Record<string, string>; account?: string };
 
 /**
  * What the shell heard where the core must not: the verdict on a secret, what is kept of it (sealed), and

@@ -54,11 +54,8 @@ export function step(menu: Menu, state: State, input: string | Verdict, world: W
 }
 
 function choose(menu: Menu, state: State, set: Record<string, string>, to: To, world: World): Step | Needs {
-  const missing = missingIn(Object.values(set), state, world);
-  if (missing.length > 0) return need(missing, state);
-  const scope = scopeOf(state, world);
-  const kept = Object.entries(set).map(([name, value]) => [name, fill(value, scope)]);
-  return follow(menu, { ...state, vars: { ...state.vars, ...Object.fromEntries(kept) } }, to, world);
+  const next = keep(state, set, world);
+  return 'needs' in next ? next : follow(menu, next, to, world);
 }
 
 /** Another page of the same screen, where the key turns to one. */
@@ -138,8 +135,19 @@ function follow(
     Object.entries(when ?? {}).every(([name, condition]) => holds(condition, scope[name], scope)),
   );
   if (way === undefined) return miss(menu, state, menu.invalid, world);
-  if (way.invalid !== undefined) return miss(menu, state, way.invalid, world, way.to);
-  return travel(menu, state, way, world, scope);
+  const next = keep(state, way.set ?? {}, world);
+  if ('needs' in next) return next;
+  if (way.invalid !== undefined) return miss(menu, next, way.invalid, world, way.to);
+  return travel(menu, next, way, world, { ...scopeOf(next, world), ...more });
+}
+
+/** The session with values that it keeps from now on. */
+function keep(state: State, set: Record<string, string>, world: World): State | Needs {
+  const missing = missingIn(Object.values(set), state, world);
+  if (missing.length > 0) return need(missing, state);
+  const scope = scopeOf(state, world);
+  const kept = Object.entries(set).map(([name, value]) => [name, fill(value, scope)]);
+  return { ...state, vars: { ...state.vars, ...Object.fromEntries(kept) } };
 }
 
 /** Whether a value is as a condition says. What is no whole number is below nothing. */
