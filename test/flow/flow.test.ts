@@ -6,6 +6,8 @@ import { MOST_PIECES, nextPiece, prefixes } from '../../src/flow/address.ts';
 import { pack, unpack } from '../../src/flow/memory.ts';
 import { screenText } from '../../src/flow/screen.ts';
 import { route } from '../../src/flow/service-code.ts';
+import type { State } from '../../src/flow/state.ts';
+import { step as pure } from '../../src/flow/step.ts';
 import { fits, measure } from '../../src/flow/text.ts';
 import { parseMenu, readMenus } from '../../src/menus.ts';
 import { SHAPES } from '../../src/services/facts.ts';
@@ -250,4 +252,70 @@ test('documents: the services are sound, and a bad one is refused with file, lin
     problemsOf(good.replace('service: s', 'service: s\nlanguages: [en, fr]').replace('Bye', '{ en: Bye }')),
     /no fr/,
   );
+});
+
+const SHOP = `service: shop
+root: start
+nodes:
+  start:
+    ask: How much?
+    answer: { kind: amount, min: 1, max: 500 }
+    save: amount
+    to:
+      - { when: { purse.money: { below: amount } }, to: poor }
+      - { to: sure, set: { price: "{offer.price}", said: "{amount}/{offer.price}" } }
+  sure:
+    choose: "For {price|money:KES} ({said})?"
+    options:
+      - key: 1
+        label: Yes
+        to:
+          - { when: { offer.same: "no" }, to: sure, set: { price: "{offer.price}" }, invalid: It is another price now. }
+          - { to: done, set: { paid: "{price}" }, effects: [{ pay: { sum: "{paid}" } }] }
+  poor:
+    end: "Only {purse.money|money:KES}"
+  done:
+    end: "Paid {paid|money:KES}"
+`;
+const SHOP_KNOWN = {
+  facts: { purse: { values: { money: 8 } }, offer: { values: { price: 8, same: 3 } } },
+  effects: { pay: ['sum'] },
+};
+
+test('numbers are compared, ways keep values, and facts are asked for what is kept', async (t) => {
+  const menu = menuOf(SHOP, SHOP_KNOWN);
+  const asked: Record<string, string>[] = [];
+  const at = (state: State, input: string, facts: Record<string, Record<string, string>>) => {
+    const world = { facts: {} as Record<string, Record<string, string>>, msisdn: '+254711000111' };
+    for (;;) {
+      const result = pure(menu, state, input, world);
+      if (!('needs' in result)) return result;
+      asked.push(result.vars);
+      for (const name of result.needs) world.facts[name] = facts[name] ?? {};
+    }
+  };
+  const { state } = begin(menu);
+  const offer = { price: '4000', same: 'yes' };
+  const purses: [money: string, node: string][] = [
+    ['4999', 'poor'],
+    ['5000', 'sure'],
+    ['500000000000000000000', 'sure'],
+    ['-1', 'poor'],
+    ['much', 'sure'],
+    ['', 'sure'],
+  ];
+  for (const [money, node] of purses)
+    t.equal(at(state, '50', { purse: { money }, offer }).state.node, node, money);
+  t.ok(
+    asked.every(({ amount }) => amount === '5000'),
+    'with the answer that was just given',
+  );
+  const sure = at(state, '50', { purse: { money: '9999' }, offer });
+  t.equal(screenText(sure.screen), 'For KES 40 (5000/4000)?\n1. Yes');
+  const dearer = at(sure.state, '1', { offer: { price: '4100', same: 'no' } });
+  t.equal(screenText(dearer.screen), 'It is another price now.\nFor KES 41 (5000/4000)?\n1. Yes');
+  t.same(dearer.effects, []);
+  const done = at(dearer.state, '1', { offer: { price: '4100', same: 'yes' } });
+  t.equal(screenText(done.screen), 'Paid KES 41');
+  t.same(done.effects, [{ kind: 'pay', args: { sum: '4100' } }], 'the effect sees what the way keeps');
 });
