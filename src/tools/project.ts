@@ -40,7 +40,7 @@ function readService(folder: string, service: string): Omit<Found, 'service'> {
 }
 
 /** What the document of a service may name. */
-function knownOf(service: string): Known {
+export function knownOf(service: string): Known {
   return { facts: SHAPES[service] ?? {}, effects: EFFECTS };
 }
 

@@ -6,8 +6,9 @@ import { screenText } from '../../src/flow/screen.ts';
 import type { FactValue, Needs, State, Step, Verdict, World } from '../../src/flow/state.ts';
 import { begin, secretOf, step } from '../../src/flow/step.ts';
 import { fits } from '../../src/flow/text.ts';
+import { findServices, knownOf, SERVICES } from '../../src/tools/project.ts';
 import { meeting, menuOf } from '../support/engine.ts';
-import { DEMO, DEMO_KNOWN, IXO, IXO_KNOWN, RICH, RICH_KNOWN } from '../support/rich.ts';
+import { RICH, RICH_KNOWN } from '../support/rich.ts';
 
 /**
  * A hundred thousand turns at random over every service: whatever is typed and whatever the facts are, what
@@ -108,10 +109,13 @@ test('a hundred thousand turns at random', (t) => {
   const roll = dice(seed);
   t.comment(`seed ${seed}`);
   const services: [Menu, Known][] = [
-    [menuOf(IXO, IXO_KNOWN), IXO_KNOWN],
     [menuOf(RICH, RICH_KNOWN), RICH_KNOWN],
-    [menuOf(DEMO, DEMO_KNOWN), DEMO_KNOWN],
+    // Whatever services there are.
+    ...findServices(SERVICES).flatMap(({ service, read: { menu } }): [Menu, Known][] =>
+      menu === undefined ? [] : [[menu, knownOf(service)]],
+    ),
   ];
+  t.ok(services.length > 4);
   const began = performance.now();
   const seen = new Set<string>();
   const faults: unknown[] = [];
