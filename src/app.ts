@@ -59,7 +59,7 @@ export type AppParts = {
   redisUrl?: string;
   sessions: Omit<DebugParts, 'guard'>;
   outbox: Omit<EffectsParts, 'guard'> & { count: MetricsParts['deliveries'] };
-  credit: WalletParts['credit'];
+  wallet: Pick<WalletParts, 'credit' | 'book'>;
   airtime: Pick<AirtimeParts, 'report' | 'isExpected'>;
   connections(): { total: number; idle: number; waiting: number };
   ping: HealthParts['ping'];
@@ -189,7 +189,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     await scope.register(debug, { ...parts.sessions, guard });
     await scope.register(metrics.routes);
     await scope.register(effects, { guard, list: parts.outbox.list, retry: parts.outbox.retry });
-    await scope.register(wallet, { guard, digests: parts.digests, credit: parts.credit });
+    await scope.register(wallet, { guard, digests: parts.digests, ...parts.wallet });
   });
   await app.register(docs);
   await app.ready();

@@ -123,7 +123,7 @@ async function main(): Promise<void> {
       retry: queue.retry,
       count: () => countDeliveries(kysely),
     },
-    credit: (wanted) => credit(kysely, columns, ledger, wanted),
+    wallet: { book: ledger.book, credit: (wanted) => credit(kysely, columns, ledger, wanted) },
     airtime: {
       report: (report, deadline) =>
         within(
@@ -269,7 +269,8 @@ async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
 
 /** Without credentials the simulator serves, and what it is paid with is no money (CONTRACT.md section 4). */
 function bookOf({ africasTalking }: Config): Book {
-  return africasTalking === undefined ? 'demo' : 'real';
+  if (africasTalking === undefined) return 'demo';
+  return africasTalking.username === 'sandbox' ? 'sandbox' : 'real';
 }
 
 /**

@@ -78,6 +78,16 @@ export class Messages {
     return kept !== undefined;
   }
 
+  /** What was promised or queued and is not so any more is not sent. */
+  async withdraw(tx: Db, id: string): Promise<void> {
+    await tx
+      .updateTable('messages')
+      .set({ state: 'failed' })
+      .where('id', '=', id)
+      .where('state', '=', 'queued')
+      .execute();
+  }
+
   async #insert(
     tx: Db,
     message: {

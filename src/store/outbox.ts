@@ -74,13 +74,13 @@ export async function kindOf(db: Db, id: string): Promise<string | undefined> {
   return row?.kind;
 }
 
-/** Queues what was given up once more; undefined where it is not dead. */
+/** Queues what was given up or refused once more; undefined where it is neither. */
 export async function reviveDelivery(tx: Db, id: string): Promise<{ id: string; kind: string } | undefined> {
   return tx
     .updateTable('outbox')
     .set({ state: 'queued', attempts: 0, ended_at: null })
     .where('id', '=', id)
-    .where('state', '=', 'dead')
+    .where('state', 'in', ['dead', 'refused'])
     .returning(['id', 'kind'])
     .executeTakeFirst();
 }

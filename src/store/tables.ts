@@ -63,6 +63,7 @@ export type Tables = {
     sent_at: Date | null;
   };
   sms_days: { day: string; count: number };
+  sms_counts: { day: string; part: number; count: number };
   outbox: {
     id: string;
     kind: string;
@@ -76,7 +77,7 @@ export type Tables = {
   // Whole numbers of 64 bits are asked for as text: drivers disagree on what else they are.
   ledger_accounts: {
     id: Generated<string>;
-    book: 'real' | 'demo';
+    book: 'real' | 'sandbox' | 'demo';
     kind: string;
     owner: Uint8Array;
     currency: string;
@@ -113,6 +114,7 @@ export type Tables = {
     hold_id: string;
     message_id: string | null;
     state: Generated<'queued' | 'sent' | 'confirmed' | 'failed' | 'refunded'>;
+    asked_at: Generated<Date | null>;
     provider: string | null;
     provider_id: string | null;
     ordered_at: Generated<Date>;
@@ -123,6 +125,8 @@ export type Tables = {
     recipient: Uint8Array;
     status: 'Success' | 'Failed';
     authenticated: boolean;
+    currency: string | null;
+    amount: string | null;
     at: Generated<Date>;
   };
   ussd_notices: {
