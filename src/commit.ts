@@ -91,7 +91,8 @@ async function commitEffects(
       // Another screen of this dial may be answered at the same moment: whoever comes second gets its END.
       await lockDigest(tx, DIAL_LOCK, sessionKey);
       const end = await turns.theEnd(sessionKey, { day, dial });
-      if (end !== undefined && !rows.some(({ address }) => address.equals(end.address))) throw new Contested();
+      if (end !== undefined && !rows.some(({ address }) => address.equals(end.address)))
+        throw new Contested();
       for (const { address, answers, step } of heeded) {
         const committing = {
           tx,

@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import type { Db } from './accounts.ts';
-import type { Cursor } from './cursor.ts';
+import { type Cursor, isoTime } from './cursor.ts';
 
 /** `done`: delivered. `refused`: the far side said no for good. `dead`: given up after the last try. */
 export type OutboxState = 'queued' | 'done' | 'refused' | 'dead';
@@ -129,9 +129,4 @@ export async function forgetDelivered(db: Db): Promise<void> {
     .where('state', '=', 'done')
     .where('ended_at', '<', sql<Date>`now() - ${DONE_DAYS} * interval '1 day'`)
     .execute();
-}
-
-/** To the microsecond, as cursors need it: a Date of JavaScript would lose what tells rows apart. */
-function isoTime(column: 'queued_at' | 'tried_at' | 'ended_at') {
-  return sql<string | null>`to_char(${sql.ref(column)} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 }
