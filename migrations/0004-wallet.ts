@@ -24,7 +24,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`
     create table ledger_accounts (
       id bigint generated always as identity primary key,
-      book text not null check (book in ('real', 'demo')),  -- demonstration money never becomes real money
+      book text not null check (book in ('real', 'sandbox', 'demo')),  -- the one never becomes the other
       kind text not null,
       owner bytea not null default '',         -- digest of a phone; empty for accounts of the house
       currency text not null,
@@ -117,19 +117,19 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       message_id uuid references messages,     -- the SMS that tells the outcome, counted when it was ordered
       state text not null default 'queued'
         check (state in ('queued', 'sent', 'confirmed', 'failed', 'refunded')),
+      asked_at timestamptz,                    -- when the provider was asked last: from then on it may have done it
       provider text,
       provider_id text,
       ordered_at timestamptz not null default clock_timestamp(),
       ended_at timestamptz
     )`.execute(db);
   await sql`
-    create unique index airtime_orders_provider on airtime_orders (provider, provider_id)
-    where provider_id is not null`.execute(db);
-  await sql`create index airtime_orders_buyer on airtime_orders (buyer, ordered_at desc)`.execute(db);
-  await sql`
-    create index airtime_orders_recipient on airtime_orders (recipient) where state in ('queued', 'sent')`.execute(
+    create index airtime_orders_provider on airtime_orders (provider_id) where provider_id is not null`.execute(
     db,
   );
+  await sql`create index airtime_orders_buyer on airtime_orders (buyer, ordered_at desc)`.execute(db);
+  await sql`
+    create index airtime_orders_recipient on airtime_orders (recipient, ordered_at)`.execute(db);
   // What a provider says of an order later, or before it has answered us.
   await sql`
     create table airtime_reports (
@@ -137,9 +137,21 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       recipient bytea not null,                -- digest
       status text not null check (status in ('Success', 'Failed')),
       authenticated boolean not null,
+      currency text,
+      amount bigint,                           -- hundredths, where it says so
       at timestamptz not null default clock_timestamp(),
       primary key (provider_id, recipient, status)
     )`.execute(db);
+
+  // What subscribers cause in a day, in parts: one row would be everybody's.
+  await sql`
+    create table sms_counts (
+      day date not null,
+      part smallint not null,
+      count int not null,
+      primary key (day, part)
+    )`.execute(db);
+  await sql`insert into sms_counts (day, part, count) select day, 0, count from sms_days`.execute(db);
 
   // A message may be promised before its words are known: how an order went.
   await sql`alter table messages drop constraint messages_state_check`.execute(db);

@@ -18,6 +18,7 @@ import type { TakeTurn } from './flow/heard.ts';
 import type { TakeNotice } from './flow/notice.ts';
 import { africastalkingGateway } from './gateways/africastalking.ts';
 import { type AirtimeParts, airtimeOfAfricastalking } from './gateways/africastalking-airtime.ts';
+import { type SmsCallbackParts, smsOfAfricastalking } from './gateways/africastalking-sms.ts';
 import { tooMany } from './gateways/callbacks.ts';
 import { limited, type UssdGateway } from './gateways/screens.ts';
 import { ussdGateway } from './gateways/ussd.ts';
@@ -31,6 +32,8 @@ import { type HealthParts, health } from './operator/health.ts';
 import { type MetricsParts, makeMetrics } from './operator/metrics.ts';
 import { type WalletParts, wallet } from './operator/wallet.ts';
 import type { Digests } from './seal/digests.ts';
+import { type ListParts, smsList } from './sms/list.ts';
+import { type SendersParts, senders } from './sms/senders.ts';
 import { readStrictly } from './wire.ts';
 
 /** Bodies are one USSD string and its envelope (CONTRACT.md section 1). */
@@ -59,7 +62,9 @@ export type AppParts = {
   redisUrl?: string;
   sessions: Omit<DebugParts, 'guard'>;
   outbox: Omit<EffectsParts, 'guard'> & { count: MetricsParts['deliveries'] };
-  credit: WalletParts['credit'];
+  sms: Omit<SendersParts, 'guard' | 'pseudonym'> & Omit<ListParts, 'guard'>;
+  smsCallbacks: Omit<SmsCallbackParts, 'pseudonym' | 'production'>;
+  wallet: Pick<WalletParts, 'credit' | 'book'>;
   airtime: Pick<AirtimeParts, 'report' | 'isExpected'>;
   connections(): { total: number; idle: number; waiting: number };
   ping: HealthParts['ping'];
@@ -154,7 +159,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
       if (callback !== undefined) {
         const { route, outcome, ...more } = callback;
         request.log.info({ route, outcome, authenticated, ...more, ms }, 'callback');
-        metrics.countCallback(route, outcome);
+        metrics.countCallback(route, outcome, callback.answer);
       }
       if (turn === undefined) return;
       request.log.info({ ...turn, ms }, 'turn');
@@ -173,6 +178,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     await scope.register(africastalkingGateway, { ...screens, takeNotice: parts.takeNotice });
     const { pseudonym } = screens;
     await scope.register(airtimeOfAfricastalking, { ...parts.airtime, pseudonym, production });
+    await scope.register(smsOfAfricastalking, { ...parts.smsCallbacks, pseudonym, production });
   };
 
   await app.register(gateways, {});
@@ -188,8 +194,14 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     });
     await scope.register(debug, { ...parts.sessions, guard });
     await scope.register(metrics.routes);
+    await scope.register(senders, {
+      ...parts.sms,
+      guard,
+      pseudonym: (msisdn: string) => parts.digests.pseudonym(msisdn),
+    });
+    await scope.register(smsList, { guard, list: parts.sms.list, find: parts.sms.find });
     await scope.register(effects, { guard, list: parts.outbox.list, retry: parts.outbox.retry });
-    await scope.register(wallet, { guard, digests: parts.digests, credit: parts.credit });
+    await scope.register(wallet, { guard, digests: parts.digests, ...parts.wallet });
   });
   await app.register(docs);
   await app.ready();

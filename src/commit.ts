@@ -7,7 +7,7 @@ import type { Course } from './flow/state.ts';
 import type { Heeded, Place } from './hear.ts';
 import type { Located } from './locate.ts';
 import type { Digests } from './seal/digests.ts';
-import type { Db } from './store/accounts.ts';
+import { type Db, lockDigest } from './store/accounts.ts';
 import { claimEffect, type EffectKey, whoDid } from './store/effects.ts';
 import { type Sql, Unavailable } from './store/sql.ts';
 import type { NewTurn, Turns } from './store/turns.ts';
@@ -59,6 +59,9 @@ export async function commit(
   return (await written) ? answer : 'contested';
 }
 
+/** What one dial makes happen, one thing behind the other. */
+const DIAL_LOCK = 7_007;
+
 /** Another copy, or another way of saying the same, has done it. */
 class DoneBefore extends Error {
   readonly key: EffectKey;
@@ -83,7 +86,13 @@ async function commitEffects(
   const [{ sessionKey, day, dial }] = rows as [NewTurn, ...NewTurn[]];
   try {
     await turn.transact(async (tx, sql) => {
-      if (!(await turn.turns.through(sql).insertAll(rows))) throw new Contested();
+      const turns = turn.turns.through(sql);
+      if (!(await turns.insertAll(rows))) throw new Contested();
+      // Another screen of this dial may be answered at the same moment: whoever comes second gets its END.
+      await lockDigest(tx, DIAL_LOCK, sessionKey);
+      const end = await turns.theEnd(sessionKey, { day, dial });
+      if (end !== undefined && !rows.some(({ address }) => address.equals(end.address)))
+        throw new Contested();
       for (const { address, answers, step } of heeded) {
         const committing = {
           tx,

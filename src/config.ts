@@ -107,8 +107,10 @@ const Environment = z.object({
     .regex(/^[A-Za-z0-9_-]{16,128}$/, 'must be 16 to 128 letters, digits, - or _')
     .optional(),
   REDIS_URL: url('redis:', 'rediss:').optional(),
+  MESSAGE_RETENTION_DAYS: whole(1, 3_650, 30),
   SMS_DAILY_MAX: whole(0, 100_000_000, 10_000),
   SMS_PREFIXES: text.default('').transform(parsed(parsePrefixes)),
+  SMS_REPLIES: text.optional(),
   AT_USERNAME: text.regex(/^[!-~]{1,100}$/, 'must be 1 to 100 printable ASCII characters').optional(),
   AT_API_KEY: text.regex(/^[!-~]{1,500}$/, 'must be 1 to 500 printable ASCII characters').optional(),
   AT_BASE_URL: base.optional(),
@@ -142,8 +144,12 @@ export type Config = {
   gateways: NamedGateway[];
   callbackSecret?: string;
   redisUrl?: string;
+  /** Texts of messages are dropped after so many days. */
+  messageRetentionDays: number;
   /** What subscribers may cause in a day, and to which numbers (RULINGS.md 14). */
   messages: { dailyMax: number; prefixes: string[] };
+  /** The document of automatic answers, where it is not the one that comes along. */
+  smsReplies?: string;
   /** There only with credentials; without them a simulator stands in, and nothing leaves. */
   africasTalking?: { username: string; apiKey: string; baseUrl: string; contentUrl: string };
   /** Whom messages are from: bulk ones a sender id, those that can be answered a short code and its keyword. */
@@ -205,7 +211,9 @@ export function readConfig(
     gateways: env.GATEWAYS,
     ...(env.CALLBACK_SECRET !== undefined && { callbackSecret: env.CALLBACK_SECRET }),
     ...(env.REDIS_URL !== undefined && { redisUrl: env.REDIS_URL }),
+    messageRetentionDays: env.MESSAGE_RETENTION_DAYS,
     messages: { dailyMax: env.SMS_DAILY_MAX, prefixes: env.SMS_PREFIXES },
+    ...(env.SMS_REPLIES !== undefined && { smsReplies: env.SMS_REPLIES }),
     ...africasTalkingOf(env),
     smsFrom: {
       ...(env.AT_SENDER_ID !== undefined && { senderId: env.AT_SENDER_ID }),

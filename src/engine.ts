@@ -23,15 +23,18 @@ import { Accounts } from './store/accounts.ts';
 import { Airtime } from './store/airtime.ts';
 import { Attempts } from './store/attempts.ts';
 import type { Database } from './store/database.ts';
+import { IncomingMessages } from './store/incoming.ts';
 import { digestRoot } from './store/keyring.ts';
 import { type Book, Ledger } from './store/ledger.ts';
 import { loadMenu, storeMenu } from './store/menus.ts';
 import { type MessageLimits, Messages } from './store/messages.ts';
 import { Notices } from './store/notices.ts';
+import { OptOuts } from './store/opt-outs.ts';
 import { makePartitions } from './store/partitions.ts';
 import { Sessions } from './store/sessions.ts';
 import { type Row, type Sql, within } from './store/sql.ts';
 import { languageOf } from './store/subscribers.ts';
+import { Subscriptions } from './store/subscriptions.ts';
 import type { Tables } from './store/tables.ts';
 import { Turns } from './store/turns.ts';
 import { makeTakeTurn } from './turn.ts';
@@ -71,6 +74,9 @@ export type Keeping = {
   accounts: Accounts;
   attempts: Attempts;
   messages: Messages;
+  incoming: IncomingMessages;
+  optOuts: OptOuts;
+  subscriptions: Subscriptions;
   ledger: Ledger;
   airtime: Airtime;
   notices: Notices;
@@ -91,6 +97,9 @@ export async function openKeeping(
     accounts: new Accounts(columns, new Box(settings.ring, 'pins'), digests),
     attempts: new Attempts(kysely),
     messages,
+    incoming: new IncomingMessages(columns, digests),
+    optOuts: new OptOuts(digests),
+    subscriptions: new Subscriptions(columns, digests),
     ledger,
     airtime: new Airtime(columns, digests, ledger, messages),
     notices: new Notices(columns, digests),

@@ -7,7 +7,7 @@ import { buildApp } from './app.ts';
 import { type Config, ConfigError, type Operator, readConfig, SCOPES } from './config.ts';
 import { airtimeDelivery } from './effects/buy-airtime.ts';
 import { EFFECTS } from './effects/effect.ts';
-import { SMS, smsDelivery } from './effects/sms.ts';
+import { SMS, sendSms, smsDelivery } from './effects/sms.ts';
 import { openEngine, openKeeping } from './engine.ts';
 import type { Known } from './flow/plan.ts';
 import { AFRICASTALKING } from './gateways/africastalking.ts';
@@ -18,6 +18,8 @@ import { chooseProviders } from './providers/choose.ts';
 import { type Queue, startQueue } from './queue.ts';
 import { KeyError, type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
+import { hearIncoming } from './sms/incoming.ts';
+import { RepliesError, readReplies } from './sms/replies.ts';
 import { type Database, openEmbeddedDatabase, openPostgres } from './store/database.ts';
 import { DirectoryInUse } from './store/embedded.ts';
 import { hasDigestKey, WrongKeys } from './store/keyring.ts';
@@ -29,6 +31,7 @@ import { within } from './store/sql.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '..', 'migrations');
 const SERVICES = join(import.meta.dirname, 'services');
+const REPLIES = join(import.meta.dirname, 'sms', 'replies.yaml');
 
 /** How long a start waits for a database that is not up yet; in milliseconds. */
 const PATIENCE_MS = 30_000;
@@ -64,6 +67,7 @@ async function main(): Promise<void> {
   if (command === 'migrate') return void (await migrateOnly(config, log));
   if (command !== undefined) return runCommand(config, log, command, words);
 
+  const replies = readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
   const { database, ring, notes } = await openDatabase(config, log);
   const { kysely } = database;
   const queue = await startQueue(database, (error) =>
@@ -88,12 +92,17 @@ async function main(): Promise<void> {
     digests,
     attempts,
     messages,
+    incoming,
+    optOuts,
+    subscriptions,
     notices,
     ledger,
     airtime,
     columns,
   } = engine;
   const made = config.operators.length > 0 ? undefined : madeOperator(config);
+  const { enqueue } = queue;
+  const hear = hearIncoming({ db: kysely, incoming, optOuts, messages, replies, enqueue });
   const gateways = ['ixo', AFRICASTALKING, ...config.gateways.map((gateway) => gateway.name)];
   const { app, drain } = await buildApp({
     log,
@@ -123,7 +132,35 @@ async function main(): Promise<void> {
       retry: queue.retry,
       count: () => countDeliveries(kysely),
     },
-    credit: (wanted) => credit(kysely, columns, ledger, wanted),
+    sms: {
+      send: (sending) =>
+        sendSms({ db: kysely, messages, digests, enqueue: queue.enqueue, most: providers.sms.most }, sending),
+      messagesOf: (requestId) => messages.ofRequest(kysely, requestId),
+      list: (wanted, limit) => messages.list(kysely, wanted, limit),
+      find: (id) => messages.find(kysely, id),
+      hasShortCode: config.africasTalking === undefined || config.smsFrom.shortCode !== undefined,
+    },
+    smsCallbacks: {
+      hear: (message, deadline) => within(deadline, hear(message)),
+      report: (report, deadline) =>
+        within(
+          deadline,
+          kysely.transaction().execute((tx) => messages.report(tx, report)),
+        ),
+      optOut: (msisdn, sender, deadline) =>
+        within(
+          deadline,
+          kysely
+            .transaction()
+            .execute(async (tx) => ((await optOuts.optOut(tx, msisdn, sender)) ? 'stored' : 'repeated')),
+        ),
+      subscribe: (change, deadline) =>
+        within(
+          deadline,
+          kysely.transaction().execute((tx) => subscriptions.change(tx, change)),
+        ),
+    },
+    wallet: { book: ledger.book, credit: (wanted) => credit(kysely, columns, ledger, wanted) },
     airtime: {
       report: (report, deadline) =>
         within(
@@ -141,7 +178,7 @@ async function main(): Promise<void> {
     ping: () => sql`select 1`.execute(kysely),
   });
   await queue.work([
-    smsDelivery(kysely, messages, providers.sms, config.smsFrom.senderId),
+    smsDelivery(kysely, messages, providers.sms, config.smsFrom),
     airtimeDelivery(kysely, airtime, providers.airtime, queue.enqueue),
   ]);
   await queue.daily('housekeeping', async () => {
@@ -151,6 +188,8 @@ async function main(): Promise<void> {
     await attempts.forget();
     await forgetDelivered(kysely);
     await airtime.forgetReports(kysely);
+    await messages.forget(kysely, config.messageRetentionDays);
+    await incoming.forget(kysely, config.messageRetentionDays);
   });
 
   watchMenus(SERVICES, knownOf, menus, {
@@ -269,7 +308,8 @@ async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
 
 /** Without credentials the simulator serves, and what it is paid with is no money (CONTRACT.md section 4). */
 function bookOf({ africasTalking }: Config): Book {
-  return africasTalking === undefined ? 'demo' : 'real';
+  if (africasTalking === undefined) return 'demo';
+  return africasTalking.username === 'sandbox' ? 'sandbox' : 'real';
 }
 
 /**
@@ -368,7 +408,8 @@ function startLine(config: Config, address: string, notes: string[], made?: Oper
 
 /** What a person is told who started this, where the fault is theirs to mend. */
 function inWords(error: unknown): string[] | undefined {
-  if (error instanceof ConfigError || error instanceof MenuError) return error.problems;
+  const listed = [ConfigError, MenuError, RepliesError].find((kind) => error instanceof kind);
+  if (listed !== undefined) return (error as { problems: string[] }).problems;
   const plain = [KeyError, WrongKeys, DirectoryInUse, StartRefused, CommandRefused];
   if (plain.some((kind) => error instanceof kind)) return [(error as Error).message];
   // A port that is taken, a directory that cannot be made; a user or a database that the server does not

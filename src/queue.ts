@@ -17,9 +17,9 @@ const BACKOFF = { retryDelay: 2, retryBackoff: true, retryDelayMax: 300 };
  * A job whose process is gone is tried again after this, in seconds: longer than any call to a provider takes,
  * so that it is rarely tried while it is still under way. (Where it is, the provider knows it by its key.)
  */
-const EXPIRE_SECONDS = 15;
+const EXPIRE_SECONDS = 10;
 /** How often one of the instances looks for such jobs. */
-const LOOK_SECONDS = 4;
+const LOOK_SECONDS = 2;
 
 /** Where the queue puts what it has tried for the last time. */
 const DEAD_LETTERS = 'dead-letters';
@@ -53,7 +53,7 @@ export type Queue = {
   enqueue: Enqueue;
   /** Delivers what is queued of these kinds from now on, at least once each. */
   work(deliveries: readonly Delivery[]): Promise<void>;
-  /** Tries again what was given up: `unknown` where nothing of that id is dead, `refused` where it cannot be. */
+  /** Tries again what was given up or refused: `unknown` where nothing of that id is, `refused` where it cannot be. */
   retry(id: string): Promise<'queued' | 'unknown' | 'refused'>;
   /** Runs once a day on one instance. */
   daily(name: string, run: () => Promise<void>): Promise<void>;

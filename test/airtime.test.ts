@@ -1,5 +1,6 @@
 /** Airtime, from the balance that pays for it to what the provider says later (CONTRACT.md section 4). */
 import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
 import t from 'tap';
 import { airtimeDelivery } from '../src/effects/buy-airtime.ts';
 import { smsDelivery } from '../src/effects/sms.ts';
@@ -10,6 +11,8 @@ import { listDeliveries } from '../src/store/outbox.ts';
 import { ask } from './support/ask.ts';
 import { engineOn, openDatabase } from './support/engine.ts';
 import { fakeAfricasTalking } from './support/fake-africastalking.ts';
+import { post, startGateway } from './support/gateway.ts';
+import { database } from './support/postgres.ts';
 import { buy, credit, openShop, phoneOf, reconciles, say, settled } from './support/shop.ts';
 
 t.test('a balance that is spent in two dials at once buys once', async (t) => {
@@ -175,6 +178,7 @@ t.test('the provider asks before it sends: only what we are buying is validated'
   await credit(shop, phone, 5_000);
   await shop.fake.down('503');
   await buy(t, shop, phone);
+  await shop.fake.when(() => shop.fake.requestCount > 0);
   const validate = async (fields: object) => {
     const told = await ask(`${shop.urls[0]}/airtime/validation`, {
       method: 'POST',
@@ -199,7 +203,9 @@ t.test('the provider asks before it sends: only what we are buying is validated'
   t.equal(await validate({}), '{"status":"Failed"}');
   await shop.fake.up();
   await settled(shop);
-  t.equal(await validate(asked), '{"status":"Failed"}', 'it has been bought');
+  t.equal(await validate(asked), '{"status":"Validated"}', 'it may ask when it has said that it sends');
+  await shop.rows(`update airtime_orders set state = 'confirmed'`);
+  t.equal(await validate(asked), '{"status":"Failed"}', 'it has arrived');
 });
 
 t.test(
@@ -300,3 +306,94 @@ t.test(
     t.same(faults, []);
   },
 );
+
+t.test(
+  'two confirmations of one dial, shown one after the other and answered at once, buy once',
+  async (t) => {
+    const shop = await openShop(t, 2);
+    for (let round = 0; round < 5; round += 1) {
+      const phone = phoneOf(round);
+      await credit(shop, phone, 50_000);
+      const shown = ['', '2', '2*1', '2*1*0', '2*1*0*1', '2*1*0*1*2', '2*1*0*1*2*0711000222'];
+      for (const text of shown) await say(t, shop, phone, `siblings-${round}`, text);
+      const ends = await Promise.all(
+        ['2*1*1', '2*1*0*1*1', '2*1*0*1*2*0711000222*1'].map((text) =>
+          say(t, shop, phone, `siblings-${round}`, text),
+        ),
+      );
+      t.equal(new Set(ends).size, 1, 'everybody gets the END that there is');
+    }
+    await settled(shop);
+    t.equal(shop.fake.purchases.length, 5);
+    await reconciles(t, shop);
+  },
+);
+
+t.test('money of one book buys nothing in another', async (t) => {
+  const { url: DATABASE_URL } = await database(t);
+  const fake = await fakeAfricasTalking(t);
+  await fake.down();
+  const phone = phoneOf(1);
+  const settings = { DATABASE_URL, OPERATOR_TOKEN: 'a-token-for-this-test' };
+  const client = new pg.Client({ connectionString: DATABASE_URL });
+  await client.connect();
+  t.teardown(() => client.end());
+  const rows = async (sql: string) => (await client.query(sql)).rows as { state: string; error: string }[];
+  const dial = async (url: string) => {
+    const fields = { serviceCode: '*144#', phoneNumber: phone, sessionId: `dial-${Math.random()}` };
+    for (const text of ['', '2', '2*1']) await post(url, { ...fields, text });
+    return (await post(url, { ...fields, text: '2*1*1' })).body;
+  };
+
+  // Demonstration money, bought just before the process is killed; then there are credentials.
+  const demo = await startGateway(t, settings);
+  t.match(await dial(demo.url), /^END KES 50 airtime/);
+  await demo.kill();
+  await client.query(`update outbox set state = 'queued', ended_at = null where kind = 'airtime'`);
+  await client.query(
+    `update airtime_orders set state = 'queued', provider = null, provider_id = null, ended_at = null`,
+  );
+  await client.query(`update holds set state = 'open', closed_at = null`);
+  await client.query(`update pgboss.job set state = 'created', started_on = null, completed_on = null
+    where name = 'airtime'`);
+  const live = await startGateway(t, { ...settings, ...fake.environment });
+  await fake.up();
+  for (;;) {
+    const [row] = await rows(`select state, error from outbox where kind = 'airtime'`);
+    if (row?.state !== 'queued') {
+      t.same(row, { state: 'refused', error: 'demonstration' });
+      break;
+    }
+    await sleep(100);
+  }
+  t.equal(fake.purchases.length, 0, 'nothing real is bought with it');
+  const balance = await post(live.url, { serviceCode: '*144#', phoneNumber: phone, sessionId: 'balance' });
+  t.match(balance.body, /^CON Welcome/);
+  t.equal(
+    (await post(live.url, { serviceCode: '*144#', phoneNumber: phone, sessionId: 'balance', text: '1' }))
+      .body,
+    'END Your balance is KES 0',
+  );
+});
+
+t.test('sold, the answer lost, and every repeat called a duplicate: the report is heard', async (t) => {
+  const shop = await openShop(t, 1, { repeat: 'refuse' });
+  const phone = phoneOf(1);
+  await credit(shop, phone, 5_000);
+  shop.fake.next('drop');
+  await buy(t, shop, phone);
+  await shop.fake.when(() => shop.fake.purchases.length === 1);
+  const [{ requestId = '' } = {}] = shop.fake.purchases;
+  await ask(`${shop.urls[0]}/airtime/status`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ phoneNumber: phone, status: 'Success', requestId, value: 'KES 50.0000' }),
+  });
+  await settled(shop);
+  t.same(await shop.rows('select state, provider_id from airtime_orders'), [
+    { state: 'confirmed', provider_id: requestId },
+  ]);
+  t.equal(shop.fake.purchases.length, 1);
+  t.match(shop.fake.messages.map(({ text }) => text).join(), /^KES 50 airtime was sent to/);
+  await reconciles(t, shop);
+});

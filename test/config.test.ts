@@ -19,7 +19,7 @@ const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const KEY = '0123456789abcdef0123456789abcdef';
 const OTHER_KEY = 'fedcba9876543210fedcba9876543210';
 const SERVER = { DATABASE_URL: 'postgres://user:hush@localhost/ussd', PIN_ENCRYPTION_KEY: KEY };
-const SERVICES = ['ixo', 'demo'];
+const SERVICES = ['ixo', 'demo', 'airtime'];
 
 const WHOLE = (least: number, most: number) => `must be a whole number from ${least} to ${most}`;
 const NO_NETWORK = /is no network: write 196\.201\.214\.0\/24 or a single address$/;
@@ -58,7 +58,15 @@ t.test('where nothing is set', async (t) => {
     gatewayAllow: { empty: true },
     gateways: [],
   });
-  for (const name of ['databaseUrl', 'keyRing', 'digestKey', 'callbackSecret', 'redisUrl', 'africasTalking'])
+  for (const name of [
+    'databaseUrl',
+    'keyRing',
+    'digestKey',
+    'callbackSecret',
+    'redisUrl',
+    'smsReplies',
+    'africasTalking',
+  ])
     t.notOk(name in nothing, name);
   t.same(nothing.smsFrom, {});
   t.same(Object.fromEntries(nothing.serviceCodes), { '*1234#': 'ixo', '*123#': 'demo', '*144#': 'airtime' });
@@ -131,6 +139,7 @@ t.test('good values', async (t) => {
       { AT_SENDER_ID: 'Shop2', AT_SHORTCODE: '20880', AT_KEYWORD: 'NEWS' },
       { smsFrom: { senderId: 'Shop2', shortCode: '20880', keyword: 'NEWS' } },
     ],
+    [{ SMS_REPLIES: '/srv/replies.yaml' }, { smsReplies: '/srv/replies.yaml' }],
     [{ AT_SENDER_ID: '20880' }, { smsFrom: { senderId: '20880' } }],
     [{ SOMETHING_ELSE: 'x' }, {}],
   ];
@@ -226,8 +235,8 @@ t.test('every bad value has a line of its own', async (t) => {
     ['SERVICE_CODES', '1#=ixo', '1#=ixo is no entry: write *1234#=ixo'],
     ['SERVICE_CODES', '*1*#=ixo', '*1*#=ixo is no entry: write *1234#=ixo'],
     ['SERVICE_CODES', '*1#=ixo,*1#=demo', '*1# stands twice'],
-    ['SERVICE_CODES', '*1#=ixo,*2#=nope', '*2# names nope, which is none of ixo, demo'],
-    ['DEFAULT_SERVICE', 'nope', 'nope is none of ixo, demo'],
+    ['SERVICE_CODES', '*1#=ixo,*2#=nope', '*2# names nope, which is none of ixo, demo, airtime'],
+    ['DEFAULT_SERVICE', 'nope', 'nope is none of ixo, demo, airtime'],
     ['TRUST_PROXY_ENABLED', 'yes', 'must be true or false'],
     ['TRUST_PROXY_ENABLED', '1', 'must be true or false'],
     ['TRUSTED_PROXIES', 'proxy', NO_NETWORK],

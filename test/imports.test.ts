@@ -27,6 +27,7 @@ const MAY: Record<string, string[]> = {
   'commit.ts': ['flow', 'seal', 'store', 'effects', 'hear.ts', 'locate.ts'],
   'limits.ts': [],
   'guard.ts': ['limits.ts', 'networks.ts'],
+  sms: ['flow', 'store', 'effects', 'guard.ts'],
   operator: ['flow', 'seal', 'store', 'effects', 'guard.ts'],
   'config.ts': ['seal', 'networks.ts'],
   'locate.ts': ['flow', 'seal', 'store'],

@@ -62,7 +62,7 @@ function command(
 /** The newest message, opened as the service would. */
 async function newestMessage(query: Query, key = TEST_KEY): Promise<string> {
   const [row] = await query<{ id: string; body: Buffer }>(
-    'select id, body from messages order by created_at desc limit 1',
+    'select id, body from sms_calls order by created_at desc limit 1',
   );
   const box = new Box(parseKeyRing(key), 'columns');
   return box.open(row?.body as Buffer, Buffer.from(`messages.body\0${row?.id}`)).toString();
@@ -626,7 +626,7 @@ t.test('keys are rotated by two roll-outs, under load (RULINGS.md 26)', async (t
         }>(`select distinct convert_from(substr(sealed, 2, 2), 'utf8') as kid from (
           select customer_id from accounts union all select name from accounts union all select pin from accounts
           union all select email from accounts where email is not null union all select msisdn from account_phones
-          union all select msisdn from messages union all select body from messages
+          union all select msisdn from messages union all select body from sms_calls where body is not null
           union all select wrapped from digest_key) s(sealed)`);
         t.same(under, [{ kid: 'k2' }], 'nothing is left under the old key');
       }

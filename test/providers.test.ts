@@ -255,6 +255,7 @@ t.test('a message, as it is asked', async (t) => {
       to,
       outcome: 'accepted',
       code: 'sent',
+      statusCode: 101,
       providerId: fake.messagesOf({ number: to })[0]?.messageId,
       cost: { currency: 'KES', amount: '0.8000' },
     })),

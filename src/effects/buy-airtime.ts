@@ -37,13 +37,30 @@ export function airtimeDelivery(
   const end = async (tx: Db, moved: Moved) => {
     if (moved.tell !== undefined) await enqueue(tx, SMS, { id: moved.tell });
   };
+  /** Real money buys nothing at the simulator, and other money nothing that is real. */
+  const askFor = async (order: Order): Promise<Answer> => {
+    if (order.book !== airtime.book)
+      return order.book === 'real' ? { again: 'no_credentials' } : { refused: 'demonstration' };
+    await airtime.asked(db, order.id);
+    return ask(provider, order);
+  };
+  /** It was done before, and its answer lost: a report has told that it was sold. */
+  const soldUnheard = async (id: string, code: string): Promise<boolean> =>
+    code === 'refused_duplicate' && (await airtime.soldUnheard(db, id)) !== undefined;
   const deliverOne = async (id: string): Promise<string | undefined> => {
     const order = await airtime.toBuy(db, id);
-    if (order === undefined) return undefined;
-    const answer = await ask(provider, order);
-    if ('again' in answer) return answer.again;
+    if (order === undefined) {
+      // A report has told of it meanwhile.
+      await endDelivery(db, id, 'done');
+      return undefined;
+    }
+    const answer = await askFor(order);
+    if ('again' in answer && !(await soldUnheard(id, answer.again))) return answer.again;
     await db.transaction().execute(async (tx) => {
-      if ('refused' in answer) {
+      if ('again' in answer) {
+        await end(tx, await airtime.failed(tx, id));
+        await endDelivery(tx, id, 'done');
+      } else if ('refused' in answer) {
         await end(tx, await airtime.failed(tx, id));
         await endDelivery(tx, id, 'refused', answer.refused);
       } else {

@@ -106,14 +106,36 @@ function readAmount(text: string, min: number, max: number): string | undefined 
   return minor >= BigInt(min) * 100n && minor <= BigInt(max) * 100n ? String(minor) : undefined;
 }
 
+/** Country codes of one and two digits (ITU-T E.164 Annex, list of assigned codes); all others have three. */
+const SHORT_CODES = new Set(
+  '1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 81 82 84 86 90 91 92 93 94 95 98'.split(
+    ' ',
+  ),
+);
+
+/** North American numbers have ten digits behind the 1. */
+const NORTH_AMERICAN = 11;
+
+/** The country code with which the digits of a number in E.164 begin. */
+function countryOf(digits: string): string {
+  const length = [1, 2].find((size) => SHORT_CODES.has(digits.slice(0, size)));
+  return digits.slice(0, length ?? 3);
+}
+
 /**
- * A number as it is dialled at home or abroad, in E.164. A national one (with its leading 0) is read with
- * the first digits of the caller's own number, which has the same length in the same country.
+ * A number as it is dialled at home or abroad, in E.164. A national one (with its leading 0) is of the caller's
+ * country. Numbers of that country are as long as the caller's own: a digit too few or too many must not become
+ * the number of somebody else, who then gets what was bought.
  */
 function readPhone(text: string, msisdn: string): string | undefined {
-  const digits = text.replaceAll(/[ .()-]/g, '');
-  if (/^(\+|00)[1-9]\d{6,14}$/.test(digits)) return `+${digits.replace(/^(\+|00)/, '')}`;
-  const national = /^0([1-9]\d{5,11})$/.exec(digits)?.[1];
-  if (national === undefined || national.length >= msisdn.length - 1) return undefined;
-  return msisdn.slice(0, msisdn.length - national.length) + national;
+  const typed = text.replaceAll(/[ .()-]/g, '');
+  const own = msisdn.slice(1);
+  const country = countryOf(own);
+  const national = /^0([1-9]\d{4,12})$/.exec(typed)?.[1];
+  const abroad = /^(?:\+|00)([1-9]\d{7,14})$/.exec(typed)?.[1];
+  const digits = national === undefined ? abroad : country + national;
+  if (digits === undefined) return undefined;
+  const wanted =
+    countryOf(digits) === country ? own.length : digits.startsWith('1') ? NORTH_AMERICAN : undefined;
+  return wanted === undefined || digits.length === wanted ? `+${digits}` : undefined;
 }

@@ -102,3 +102,24 @@ function septetsOf(character: string): number {
 function isGsm(character: string): boolean {
   return BASIC.has(character) || EXTENSION.has(character);
 }
+
+/** One SMS carries 160 septets or 70 UCS-2 code units; one of several 153 or 67 (3GPP TS 23.040 §9.2.3.24.1). */
+const SEGMENT = { gsm: { alone: 160, joined: 153 }, ucs2: { alone: 70, joined: 67 } };
+
+/** How many SMS a text takes. No character is cut in two: an escape, or a surrogate pair, moves on as a whole. */
+export function segmentsOf(text: string): number {
+  const { alphabet, units } = measure(text);
+  const { alone, joined } = SEGMENT[alphabet];
+  if (units <= alone) return 1;
+  let segments = 1;
+  let room = joined;
+  for (const character of text) {
+    const size = alphabet === 'gsm' ? septetsOf(character) : character.length;
+    if (size > room) {
+      segments += 1;
+      room = joined;
+    }
+    room -= size;
+  }
+  return segments;
+}

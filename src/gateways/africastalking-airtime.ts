@@ -4,13 +4,15 @@ import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
 import { acknowledge, inWords } from './callbacks.ts';
-import { ANSWER_MS, isTheirs, refuseOthers, UssdRequest } from './screens.ts';
+import { ANSWER_MS, dropped, isTheirs, refuseOthers, UssdRequest } from './screens.ts';
 
 /** What the provider says of an order when it knows; `authenticated`: by a way that only the provider has. */
 export type AirtimeReport = {
   providerId: string;
   recipient: string;
   status: 'Success' | 'Failed';
+  /** What was bought, in hundredths, where it says so. */
+  value?: { currency: string; amount: bigint };
   authenticated: boolean;
 };
 
@@ -34,6 +36,7 @@ const Status = z.object({
   phoneNumber: Phone,
   status: z.enum(['Success', 'Failed']),
   requestId: z.string().regex(/^[!-~]{1,100}$/),
+  value: dropped(z.string().max(40)),
 });
 
 /** `{ transactionId, phoneNumber, sourceIpAddress, currencyCode, amount }`; some write `currency`. */
@@ -76,13 +79,25 @@ function statusOf(app: FastifyInstance, parts: AirtimeParts): void {
       consumes: ACCEPTED,
       produces: ['text/plain'],
       body: Status,
-      response: { 200: z.string().describe('OK'), 503: z.string().describe('To be sent again') },
+      response: {
+        200: z.string().describe('OK'),
+        429: z.string().describe('Over the rate limit; Retry-After says for how long'),
+        503: z.string().describe('To be sent again'),
+      },
     },
     handler: async (request, reply) => {
-      const { phoneNumber, status, requestId } = request.body;
+      const { phoneNumber, status, requestId, value } = request.body;
       const facts = begin(request, STATUS, parts.pseudonym(phoneNumber));
       const authenticated = request.authenticated || !parts.production;
-      const report = { providerId: requestId, recipient: phoneNumber, status, authenticated };
+      const [, currency, worth = ''] = /^([A-Z]{3}) (\S+)$/.exec(value ?? '') ?? [];
+      const amount = inMinor(worth);
+      const report = {
+        providerId: requestId,
+        recipient: phoneNumber,
+        status,
+        authenticated,
+        ...(currency !== undefined && amount !== undefined && { value: { currency, amount } }),
+      };
       facts.outcome = await parts.report(report, deadlineIn(ANSWER_MS));
       return inWords(reply, 200, 'OK');
     },
@@ -108,12 +123,15 @@ function validationOf(app: FastifyInstance, parts: AirtimeParts): void {
       tags: ['callbacks'],
       consumes: ACCEPTED,
       body: Validation,
-      response: { 200: Verdict },
+      response: {
+        200: Verdict,
+        429: z.string().describe('Over the rate limit; Retry-After says for how long'),
+      },
     },
     handler: async (request) => {
       const { phoneNumber, currency, amount } = request.body;
       const facts = begin(request, VALIDATION, parts.pseudonym(phoneNumber));
-      const minor = inMinor(amount);
+      const minor = inMinor(amount.replace(/^[A-Z]{3} /, ''));
       const expected =
         minor !== undefined && (await parts.isExpected(phoneNumber, currency, minor, deadlineIn(ANSWER_MS)));
       facts.outcome = expected ? 'stored' : 'unmatched';

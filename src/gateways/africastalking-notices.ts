@@ -3,7 +3,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Notice, TakeNotice } from '../flow/notice.ts';
-import { acknowledge, inWords } from './callbacks.ts';
+import { acknowledge, inWords, toIso, whole } from './callbacks.ts';
 import { ANSWER_MS, dropped, refuseOthers, UssdRequest } from './screens.ts';
 
 const ROUTE = '/ussd/status';
@@ -14,19 +14,6 @@ const ERROR_LENGTH = 200;
 const DESCRIPTION = `Africa's Talking says that a session is over. Always \`OK\`, rubbish included: the first notice of a
 session, phone and date stands. A notice that could not be stored because the database is away gets a 503, so that
 it is sent again. What was typed is not kept.`;
-
-/** A whole number, as digits or as a number; what is none is left out, for the rest of the notice stands. */
-const whole = (most: number, description: string) =>
-  dropped(
-    z.union([
-      z.int().min(0).max(most),
-      z
-        .string()
-        .regex(/^\d{1,10}$/)
-        .transform(Number)
-        .pipe(z.int().max(most)),
-    ]),
-  ).meta({ description });
 
 /** The largest that the columns hold. */
 const MOST = 2_147_483_647;
@@ -114,13 +101,4 @@ function noticeOf(gateway: string, said: z.output<typeof Status>): Notice {
     ...(hops !== undefined && { hops }),
     ...(error !== '' && { error }),
   };
-}
-
-/** `2025-09-29 12:00:00` as ISO 8601; undefined where there is no such second in this century. */
-function toIso(date: string): string | undefined {
-  if (!/^20\d\d-\d\d-\d\d \d\d:\d\d:\d\d$/.test(date)) return undefined;
-  const iso = `${date.replace(' ', 'T')}Z`;
-  const read = new Date(iso);
-  // The 30th of February is read as a day of March by some.
-  return !Number.isNaN(read.getTime()) && read.toISOString() === iso.replace('Z', '.000Z') ? iso : undefined;
 }

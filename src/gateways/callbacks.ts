@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
-import { isTheirs } from './screens.ts';
+import { z } from 'zod';
+import { dropped, isTheirs } from './screens.ts';
 
 /**
  * What all callbacks share: providers tell us something and only want to know whether to say it again. So
@@ -8,7 +9,7 @@ import { isTheirs } from './screens.ts';
  */
 
 /** What is said of a callback afterwards, in the log and the counts: nothing of what it held. */
-export type CallbackFacts = { route: string; outcome: string; msisdn?: string };
+export type CallbackFacts = { route: string; outcome: string; msisdn?: string; answer?: string };
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -20,12 +21,15 @@ declare module 'fastify' {
   }
 }
 
+/** How rubbish is acknowledged, unless a route says otherwise. */
+const ACKNOWLEDGED = { status: 200, words: 'OK' };
+
 /** Acknowledges what cannot be read, and says 503 where the fault is ours. */
-export function acknowledge(app: FastifyInstance, route: string): void {
+export function acknowledge(app: FastifyInstance, route: string, rubbish = ACKNOWLEDGED): void {
   app.setErrorHandler((error: Error & { statusCode?: number; validation?: unknown }, request, reply) => {
     const theirs = isTheirs(error);
     request.callback = { ...request.callback, route, outcome: theirs ? 'rubbish' : 'unavailable' };
-    if (theirs) return inWords(reply, 200, 'OK');
+    if (theirs) return inWords(reply, rubbish.status, rubbish.words);
     request.log.error({ err: error }, 'a callback failed');
     return inWords(reply, 503, 'Service unavailable');
   });
@@ -43,4 +47,26 @@ export function inWords(reply: FastifyReply, status: number, words: string): Fas
     .header('content-type', 'text/plain; charset=utf-8')
     .header('cache-control', 'no-store')
     .send(words);
+}
+
+/** A whole number, as digits or as a number; what is none is left out, for the rest of the callback stands. */
+export const whole = (most: number, description: string) =>
+  dropped(
+    z.union([
+      z.int().min(0).max(most),
+      z
+        .string()
+        .regex(/^\d{1,10}$/)
+        .transform(Number)
+        .pipe(z.int().max(most)),
+    ]),
+  ).meta({ description });
+
+/** `2025-09-29 12:00:00` as ISO 8601; undefined where there is no such second in this century. */
+export function toIso(date: string): string | undefined {
+  if (!/^20\d\d-\d\d-\d\d \d\d:\d\d:\d\d$/.test(date)) return undefined;
+  const iso = `${date.replace(' ', 'T')}Z`;
+  const read = new Date(iso);
+  // The 30th of February is read as a day of March by some.
+  return !Number.isNaN(read.getTime()) && read.toISOString() === iso.replace('Z', '.000Z') ? iso : undefined;
 }

@@ -6,10 +6,12 @@ import { hashPin, oneTimePin } from '../seal/pin.ts';
 import type { Accounts, Db } from '../store/accounts.ts';
 import type { Airtime } from '../store/airtime.ts';
 import type { Attempts } from '../store/attempts.ts';
+import type { IncomingMessages } from '../store/incoming.ts';
 import { rewrapDigestKey } from '../store/keyring.ts';
 import { resealCredits } from '../store/ledger.ts';
 import type { Messages } from '../store/messages.ts';
 import type { Notices } from '../store/notices.ts';
+import type { Subscriptions } from '../store/subscriptions.ts';
 
 /** A command that cannot be carried out; what is said is for a person. */
 export class CommandRefused extends Error {
@@ -22,6 +24,8 @@ export type CommandParts = {
   accounts: Accounts;
   attempts: Attempts;
   messages: Messages;
+  incoming: IncomingMessages;
+  subscriptions: Subscriptions;
   notices: Notices;
   digests: Digests;
   airtime: Airtime;
@@ -36,12 +40,15 @@ export type Command = (parts: CommandParts, words: string[]) => Promise<string>;
 const MOST_PASSES = 10;
 
 /** Seals everything but turns again under the active key, beside the running service (RULINGS.md 26). */
-const rotate: Command = async ({ db, ring, accounts, messages, notices, airtime, columns }) => {
+const rotate: Command = async (parts) => {
+  const { db, ring, accounts, messages, incoming, subscriptions, notices, airtime, columns } = parts;
   let count = (await rewrapDigestKey(db, ring)) ? 1 : 0;
   for (let pass = 1; ; pass += 1) {
     const found =
       (await accounts.reseal(db)) +
       (await messages.reseal(db)) +
+      (await incoming.reseal(db)) +
+      (await subscriptions.reseal(db)) +
       (await notices.reseal(db)) +
       (await airtime.reseal(db)) +
       (await resealCredits(db, columns));

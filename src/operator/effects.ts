@@ -81,7 +81,7 @@ export async function effects(app: FastifyInstance, parts: EffectsParts): Promis
       onRequest: parts.guard('admin'),
       schema: {
         ...described,
-        summary: 'Tries again what was given up',
+        summary: 'Tries again what was given up or refused',
         params: z.object({ id: z.string().max(64) }),
         response: {
           202: z.object({ id: z.uuid(), state: z.literal('queued') }),
@@ -97,7 +97,8 @@ export async function effects(app: FastifyInstance, parts: EffectsParts): Promis
         { operator: request.operator, effect: known === 'unknown' ? null : id, outcome: known },
         'retry',
       );
-      if (known === 'unknown') return reply.code(404).send({ error: 'There is no dead effect of this id' });
+      if (known === 'unknown')
+        return reply.code(404).send({ error: 'There is no dead or refused effect of this id' });
       if (known === 'refused') return reply.code(409).send({ error: 'It cannot be done any more' });
       return reply.code(202).send({ id, state: 'queued' as const });
     },

@@ -49,6 +49,12 @@ export function makeMetrics(parts: MetricsParts) {
     labelNames: ['route', 'outcome'],
     registers,
   });
+  const incoming = new Counter({
+    name: 'ussd_sms_incoming_total',
+    help: 'Messages that came in, by what was answered or why nothing was',
+    labelNames: ['answer'],
+    registers,
+  });
   new Gauge({
     name: 'ussd_active_sessions',
     help: 'Sessions that have neither ended nor expired',
@@ -85,7 +91,10 @@ export function makeMetrics(parts: MetricsParts) {
   };
 
   /** `route` as it is documented, without the secret that it may stand below. */
-  const countCallback = (route: string, outcome: string) => callbacks.inc({ route, outcome });
+  const countCallback = (route: string, outcome: string, answer?: string) => {
+    callbacks.inc({ route, outcome });
+    if (answer !== undefined) incoming.inc({ answer });
+  };
 
   const routes = async (app: FastifyInstance): Promise<void> => {
     app.get(

@@ -7,6 +7,8 @@ import type { Credit, Credited } from '../store/ledger.ts';
 
 export type WalletParts = {
   guard: Guard;
+  /** Whose money it is: a key that was used for other money is another key. */
+  book: string;
   digests: Digests;
   credit(wanted: Credit): Promise<Credited>;
 };
@@ -36,7 +38,10 @@ const Credited_ = z.object({
 });
 
 /** `POST /api/wallet/credits` (CONTRACT.md section 4): puts money into the wallet of a phone, once per key. */
-export async function wallet(app: FastifyInstance, { guard, digests, credit }: WalletParts): Promise<void> {
+export async function wallet(
+  app: FastifyInstance,
+  { guard, digests, credit, book }: WalletParts,
+): Promise<void> {
   app.withTypeProvider<ZodTypeProvider>().post(
     '/api/wallet/credits',
     {
@@ -59,7 +64,7 @@ export async function wallet(app: FastifyInstance, { guard, digests, credit }: W
     async (request, reply) => {
       const { phoneNumber, currency, amountMinor, idempotencyKey, reason } = request.body;
       const done = await credit({
-        key: digests.key('credit', idempotencyKey),
+        key: digests.key('credit', `${book}\0${idempotencyKey}`),
         asked: digests.key('credit asked', `${phoneNumber}\0${currency}\0${amountMinor}\0${reason}`),
         owner: digests.phone(phoneNumber),
         currency,

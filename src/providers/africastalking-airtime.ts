@@ -29,10 +29,10 @@ const REASONS: [words: RegExp, code: string, retryable: boolean][] = [
   // The same amount to the same phone within five minutes. It says nothing about which call it was: an
   // earlier one of ours whose answer was lost, or another order. Either is over after five minutes.
   [/duplicate/i, 'refused_duplicate', true],
+  [/invalid.*(phone|number|msisdn)|(phone|number|msisdn).*(invalid|not valid)/i, 'refused_number', false],
   // Our own account: topped up, or airtime enabled for it, by an operator.
   [/insufficient|not enough|credit|balance/i, 'refused_balance', true],
   [/not enabled|authenti|authoriz|permission/i, 'refused_account', true],
-  [/invalid.*(phone|number|msisdn)|(phone|number|msisdn).*(invalid|not valid)/i, 'refused_number', false],
   [/not ?supported|unsupported/i, 'refused_number', false],
   [/invalid.*(amount|currency)|(amount|currency).*(invalid|must)/i, 'refused_amount', false],
   [/allowed limits|(min|max)imum/i, 'refused_amount', false],

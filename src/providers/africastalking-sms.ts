@@ -22,7 +22,7 @@ const Recipient = z.object({
   cost: z.unknown().optional(),
 });
 
-type Judged = Pick<SmsVerdict, 'outcome' | 'code'>;
+type Judged = Pick<SmsVerdict, 'outcome' | 'code' | 'statusCode'>;
 
 /**
  * What each code means for us (https://developers.africastalking.com/docs/sms/sending). `later` where a try
@@ -54,7 +54,10 @@ const CODES: [statusCode: number, status: string, outcome: Judged['outcome'], co
 ];
 const BY_CODE = new Map(CODES.map(([number, , outcome, code]) => [number, { outcome, code }]));
 const BY_STATUS = new Map<string, Judged>([
-  ...CODES.map(([, status, outcome, code]): [string, Judged] => [status, { outcome, code }]),
+  ...CODES.map(([statusCode, status, outcome, code]): [string, Judged] => [
+    status,
+    { outcome, code, statusCode },
+  ]),
   // Older answers have no statusCode, and this word for any that was taken.
   ['Success', { outcome: 'accepted', code: 'sent' }],
 ]);
@@ -126,7 +129,7 @@ function ofAll(message: string, count: number): Judged {
   if (judged === undefined || judged.outcome === 'accepted') return MISSING;
   // Of several numbers it does not say which one is meant; sent alone, each gets its own answer.
   const meansAll = count === 1 || judged.code === 'invalid_sender_id';
-  return judged.outcome === 'refused' && !meansAll ? { outcome: 'later', code: judged.code } : judged;
+  return judged.outcome === 'refused' && !meansAll ? { ...judged, outcome: 'later' } : judged;
 }
 
 /**
@@ -148,11 +151,13 @@ function ownerAmong(numbers: string[]): (said: string) => string | undefined {
 function verdictOn(to: string, recipient: z.infer<typeof Recipient>): SmsVerdict {
   const { statusCode, status, messageId, cost } = recipient;
   const providerId = idOf(messageId);
-  const judged = judgedOf(statusCode === undefined ? Number.NaN : Number(statusCode), status, providerId);
+  const number = statusCode === undefined ? Number.NaN : Number(statusCode);
+  const judged = judgedOf(number, status, providerId);
   const money = moneyOf(cost);
   return {
     to,
     ...judged,
+    ...(Number.isInteger(number) && Math.abs(number) < 1_000 && { statusCode: number }),
     ...(judged.outcome === 'accepted' && providerId !== undefined && { providerId }),
     ...(money !== undefined && { cost: money }),
   };
@@ -167,9 +172,9 @@ function judgedOf(statusCode: number, status: string, providerId: string | undef
   return { outcome: taken ? 'accepted' : 'later', code };
 }
 
-/** `KES 0.8000`; one that costs nothing says `0`, and that is no amount of any currency. */
+/** `KES 0.8000`; one that costs nothing says `0`, and that is no amount of any currency. (Nor is ten digits one.) */
 function moneyOf(cost: unknown): Money | undefined {
   const said = typeof cost === 'string' ? cost : '';
-  const [, currency, amount] = /^([A-Z]{3}) (\d{1,12}(?:\.\d{1,8})?)$/.exec(said) ?? [];
+  const [, currency, amount] = /^([A-Z]{3}) (\d{1,9}(?:\.\d{1,8})?)$/.exec(said) ?? [];
   return currency === undefined || amount === undefined ? undefined : { currency, amount };
 }

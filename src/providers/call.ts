@@ -5,10 +5,10 @@ const MOST_BYTES = 256 * 1024;
 
 /**
  * Answers that are not the last word. 401 and 403: our own key is wrong, 402: our own account is empty; an
- * operator can mend either. 408, 425, 429: too slow, too early, too often. 409: the same key is under way at
+ * operator can mend either, as a wrong address (404, 405). 408, 425, 429: too slow, too early, too often. 409: the same key is under way at
  * this moment (IETF draft-ietf-httpapi-idempotency-key-header, 2.7), so it may well be done.
  */
-const NOT_FINAL = new Set([401, 402, 403, 408, 409, 425, 429]);
+const NOT_FINAL = new Set([401, 402, 403, 404, 405, 408, 409, 425, 429]);
 
 export type Call = {
   url: string;
@@ -27,7 +27,7 @@ export type Call = {
  * | `unreachable` | yes | no connection: not done |
  * | `dropped` | yes | the connection ended without an answer: may be done |
  * | `timeout` | yes | no whole answer in time: may be done |
- * | `http_401` … | yes | 401, 402, 403, 408, 409, 425, 429, any 3xx (the address is wrong), any 5xx |
+ * | `http_401` … | yes | 401 to 405, 408, 409, 425, 429, any 3xx (the address is wrong), any 5xx |
  * | `http_400` … | no | any other 4xx |
  * | `truncated`, `malformed`, `too_large` | yes | a success that cannot be read: likely done |
  */

@@ -3,7 +3,7 @@ import type { Providers } from './provider.ts';
 import { simulator } from './simulator.ts';
 
 /**
- * For a whole call to a far side; in milliseconds. Below the 15 s after which the queue gives a job to somebody
+ * For a whole call to a far side; in milliseconds. Below the 10 s after which the queue gives a job to somebody
  * else, and short enough to be over when a process has to leave.
  */
 const PATIENCE_MS = 8_000;

@@ -59,6 +59,8 @@ export type SmsVerdict = {
   to: string;
   outcome: 'accepted' | 'refused' | 'later';
   code: string;
+  /** The far side's own number for it, where it has one. */
+  statusCode?: number;
   providerId?: string;
   cost?: Money;
 };

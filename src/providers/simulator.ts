@@ -24,6 +24,7 @@ export function smsSimulator(): SmsProvider {
         to: number,
         outcome: 'accepted',
         code: 'simulated',
+        statusCode: 101,
         // One message of a batch of its own keeps the name that it always had.
         providerId: to.length === 1 ? `sim-${key}` : `sim-${key}-${index + 1}`,
       })),

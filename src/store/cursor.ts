@@ -1,3 +1,5 @@
+import { sql } from 'kysely';
+
 /** A place in a list, newest first: a time of the database (ISO 8601, microseconds) and the row's id. */
 export type Cursor = { at: string; id: string };
 
@@ -29,4 +31,9 @@ export function pageOf<T>(
   const page = rows.slice(0, limit);
   const last = page.at(-1);
   return { page, next: rows.length > limit && last !== undefined ? writeCursor(cursor(last)) : null };
+}
+
+/** A time as ISO 8601, to the microsecond as cursors need it: a Date of JavaScript would lose what tells rows apart. */
+export function isoTime(column: string) {
+  return sql<string | null>`to_char(${sql.ref(column)} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 }

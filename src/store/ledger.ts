@@ -5,8 +5,8 @@ import { type Db, GuardFailed, lockDigest } from './accounts.ts';
 import { inPages } from './pages.ts';
 import { bytes } from './sql.ts';
 
-/** Real money, or what the simulator hands out to be tried with: the one never becomes the other. */
-export type Book = 'real' | 'demo';
+/** Real money, that of a vendor's sandbox, or what the simulator hands out: the one never becomes the other. */
+export type Book = 'real' | 'sandbox' | 'demo';
 
 /** What a subscriber has, in hundredths of the currency. */
 export type Balance = { free: bigint; held: bigint };
@@ -15,6 +15,9 @@ export type Balance = { free: bigint; held: bigint };
 export type House = 'funding' | 'airtime';
 
 type Side = 'cash' | 'held';
+
+/** More than this no number of JSON tells exactly, and nobody has in a phone. */
+const MOST_MINOR = 9_000_000_000_000_000n;
 
 /** What a demonstration wallet begins with: 1,000 of its currency. */
 export const DEMO_MINOR = 100_000n;
@@ -52,7 +55,10 @@ export class Ledger {
     return { free: BigInt(of('cash') ?? this.#start()), held: BigInt(of('held') ?? 0) };
   }
 
-  /** Money from outside, into the wallet of a phone. Returns the entry and the balance after it. */
+  /**
+   * Money from outside, into the wallet of a phone. Returns the entry and the balance after it. Throws `GuardFailed`
+   * where that would be more than can be told.
+   */
   async fund(
     tx: Db,
     owner: Buffer,
@@ -66,6 +72,7 @@ export class Ledger {
       { account: cash, amount },
     ]);
     const { free } = await this.balance(tx, owner, currency);
+    if (free > MOST_MINOR) throw new GuardFailed();
     return { entry, free };
   }
 

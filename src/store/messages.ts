@@ -1,17 +1,34 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
+import { segmentsOf } from '../flow/text.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import { type Db, GuardFailed, lockDigest } from './accounts.ts';
+import { type Cursor, isoTime } from './cursor.ts';
 import { inPages } from './pages.ts';
+import { bytes } from './sql.ts';
+import type { MessageState, ReportStatus, Tables } from './tables.ts';
 
 /** Messages that a subscriber may cause to one phone in a day (RULINGS.md 14). */
 const PER_PHONE_AND_DAY = 5;
 
+/** The day's number is counted in so many parts at the most, none of them smaller than this. */
+const MOST_PARTS = 64;
+const LEAST_OF_A_PART = 100;
+
 const SMS_LOCK = 7_003;
+/** A message that is sent and the report on it, one behind the other: else neither would see the other. */
+const REPORT_LOCK = 7_006;
 
 /** Rows that a rotation reads at a time. */
 const RESEAL_PAGE = 500;
+
+/** A report that came before its message is waited for so long (RULINGS.md 32). */
+const REPORT_HOURS = 24;
+
+/** Opt-outs stop bulk, not what somebody asked for (RULINGS.md 32). */
+export type SmsKind = 'single' | 'bulk' | 'twoWay';
+export type Cause = 'subscriber' | 'support' | 'operator';
 
 export type MessageLimits = {
   /** Messages that subscribers may cause in a day, to all phones. */
@@ -20,7 +37,90 @@ export type MessageLimits = {
   prefixes: string[];
 };
 
-/** Every message is a row before it is sent (CONTRACT.md section 5); number and text are sealed. */
+/** One text to some phones, in one call to the provider. */
+export type NewCall = {
+  kind: SmsKind;
+  body: string;
+  /** E.164, each once. */
+  to: string[];
+  cause: Cause;
+  /** Who it is from, where that is not the provider's default. */
+  sender?: string | undefined;
+  keyword?: string | undefined;
+  /** Of the message that it answers. */
+  linkId?: string | undefined;
+  /** The operator's request that it is part of. */
+  requestId?: string | undefined;
+};
+
+/** A call that is to be made: who has not had it yet. */
+export type Call = {
+  id: string;
+  /** By which the provider knows a repeat. */
+  key: string;
+  kind: SmsKind;
+  text: string;
+  sender?: string;
+  keyword?: string;
+  linkId?: string;
+  to: { id: string; msisdn: string }[];
+};
+
+/** What the provider said of one message. */
+export type Judged = {
+  id: string;
+  outcome: 'accepted' | 'refused' | 'later';
+  code: string;
+  statusCode?: number | undefined;
+  providerId?: string | undefined;
+  cost?: { currency: string; amount: string } | undefined;
+};
+
+/** What the provider reports later, or sooner than it answers. */
+export type SmsReport = {
+  providerId: string;
+  msisdn: string;
+  status: ReportStatus;
+  reason?: string | undefined;
+  network?: number | undefined;
+};
+
+/** How far a message is: it moves to a higher rank only, and of the last ones the first stands. */
+const RANK: Record<MessageState, number> = {
+  promised: 0,
+  queued: 0,
+  sent: 1,
+  submitted: 2,
+  buffered: 3,
+  delivered: 4,
+  failed: 4,
+  rejected: 4,
+  expired: 4,
+};
+
+const REPORTED: Record<ReportStatus, MessageState> = {
+  Sent: 'sent',
+  Submitted: 'submitted',
+  Buffered: 'buffered',
+  Success: 'delivered',
+  Failed: 'failed',
+  AbsentSubscriber: 'failed',
+  Rejected: 'rejected',
+  Expired: 'expired',
+};
+
+/** The states from which a message can come to another one. */
+function before(state: MessageState): MessageState[] {
+  const states = Object.keys(RANK) as MessageState[];
+  // What has not been sent has nothing to report; it is not known by any provider's id either.
+  return states.filter((other) => RANK[other] > 0 && RANK[other] < RANK[state]);
+}
+
+/**
+ * Every message is a row before it is sent (CONTRACT.md section 5), one per recipient; what is sent together
+ * stands in one call. Numbers and texts are sealed. A message only ever moves on:
+ * queued → sent → submitted → buffered → delivered, failed, rejected or expired.
+ */
 export class Messages {
   readonly #box: Box;
   readonly #digests: Digests;
@@ -40,155 +140,492 @@ export class Messages {
       select
         (select count(*)::int from messages where phone = ${this.#digests.phone(msisdn)} and cause = 'subscriber'
           and created_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc') as own,
-        coalesce((select count from sms_days where day = (now() at time zone 'utc')::date), 0) as all`.execute(
+        (select coalesce(sum(count), 0)::int from sms_counts where day = (now() at time zone 'utc')::date) as all`.execute(
       db,
     );
     const [row] = rows;
     return row !== undefined && row.own < PER_PHONE_AND_DAY && row.all < dailyMax;
   }
 
+  /** Writes a message to one phone, to be sent; returns the id of its call. Throws like `write`. */
+  async add(tx: Db, message: { msisdn: string; body: string; cause: Cause }): Promise<string> {
+    const { msisdn, ...rest } = message;
+    const { call } = await this.write(tx, { kind: 'single', to: [msisdn], ...rest });
+    return call;
+  }
+
   /**
-   * Writes a message to be sent; returns its id. Throws `GuardFailed` where a subscriber caused it and may
-   * cause no more.
+   * Writes a text to be sent, one row per phone; what is bulk goes to nobody who wants none. Throws `GuardFailed`
+   * where a subscriber caused it and may cause no more.
    */
-  async add(
-    tx: Db,
-    message: { msisdn: string; body: string; cause: 'subscriber' | 'support' },
-  ): Promise<string> {
-    return this.#insert(tx, { ...message, state: 'queued' });
+  async write(tx: Db, wanted: NewCall): Promise<{ call: string; ids: string[] }> {
+    const written = await this.#insert(tx, wanted, 'queued');
+    if (wanted.kind === 'bulk') await this.rejectOptedOut(tx, written.call);
+    return written;
   }
 
   /**
    * A message whose words come later, when it is known how something went: it is counted now (RULINGS.md 14).
-   * Throws like `add`.
+   * Returns the id of its call. Throws like `write`.
    */
-  promise(tx: Db, msisdn: string, cause: 'subscriber' | 'support' = 'subscriber'): Promise<string> {
-    return this.#insert(tx, { msisdn, body: '', cause, state: 'promised' });
+  async promise(tx: Db, msisdn: string, cause: 'subscriber' | 'support' = 'subscriber'): Promise<string> {
+    const { call } = await this.#insert(tx, { kind: 'single', body: '', to: [msisdn], cause }, 'promised');
+    return call;
   }
 
   /** Gives a promised message its words; false where it has some already. */
-  async keep(tx: Db, id: string, body: string): Promise<boolean> {
+  async keep(tx: Db, call: string, body: string): Promise<boolean> {
     const kept = await tx
       .updateTable('messages')
-      .set({ body: this.#box.seal(Buffer.from(body), place('body', id)), state: 'queued' })
-      .where('id', '=', id)
+      .set({ state: 'queued' })
+      .where('call_id', '=', call)
       .where('state', '=', 'promised')
       .returning('id')
       .executeTakeFirst();
-    return kept !== undefined;
+    if (kept === undefined) return false;
+    await tx
+      .updateTable('sms_calls')
+      .set({ body: this.#seal(body, call), segments: segmentsOf(body) })
+      .where('id', '=', call)
+      .execute();
+    return true;
+  }
+
+  /**
+   * Whoever has opted out meanwhile is left out of what is bulk. The key stays: where an earlier try was heard after
+   * all, nobody else is to have the text twice.
+   */
+  async rejectOptedOut(db: Db, call: string): Promise<void> {
+    await sql`
+      update messages m set state = 'rejected', code = 'opted_out', ended_at = clock_timestamp()
+      from sms_calls c
+      where c.id = ${call} and c.kind = 'bulk' and m.call_id = c.id and m.state = 'queued'
+        and exists (select 1 from sms_opt_outs o where o.phone = m.phone and o.ended_at is null)`.execute(db);
+  }
+
+  /** A call with those who have not had it yet; undefined where there is nobody left, or the text is gone. */
+  async toSend(db: Db, call: string): Promise<Call | undefined> {
+    const row = await db.selectFrom('sms_calls').selectAll().where('id', '=', call).executeTakeFirst();
+    const to = await db
+      .selectFrom('messages')
+      .select(['id', 'msisdn'])
+      .where('call_id', '=', call)
+      .where('state', '=', 'queued')
+      .orderBy('id')
+      .execute();
+    if (row === undefined || row.body === null || to.length === 0) return undefined;
+    return {
+      id: call,
+      key: row.key,
+      kind: row.kind,
+      text: this.#box.open(row.body, place('body', call)).toString(),
+      ...(row.sender !== null && { sender: row.sender }),
+      ...(row.keyword !== null && { keyword: row.keyword }),
+      ...(row.link_id !== null && { linkId: row.link_id }),
+      to: to.map(({ id, msisdn }) => ({
+        id,
+        msisdn: this.#box.open(msisdn, place('msisdn', id)).toString(),
+      })),
+    };
+  }
+
+  /**
+   * What the provider said of each message of a call. Those that are to be tried again stay queued, under another
+   * key: they are another set, and the old key stands for an answer that was given. (Only the first answer under a
+   * key does that: where two instances had the call, the other may be sending under the new one by now.) Reports
+   * that came first are heard now.
+   */
+  async answered(
+    tx: Db,
+    { id: call, key }: Pick<Call, 'id' | 'key'>,
+    provider: string,
+    judged: Judged[],
+  ): Promise<void> {
+    const accepted = judged.filter(({ outcome }) => outcome === 'accepted');
+    const known = [...new Set(accepted.flatMap(({ providerId }) => providerId ?? []))];
+    await this.#lockReports(tx, known);
+    await sql`
+      update messages m set
+        state = v.state, code = v.code, status_code = v.status_code,
+        provider = ${provider},
+        provider_id = v.provider_id, cost = v.cost::numeric, currency = v.currency,
+        sent_at = case when v.state = 'sent' then clock_timestamp() end,
+        ended_at = case when v.state = 'rejected' then clock_timestamp() end
+      from unnest(
+        ${judged.map(({ id }) => id)}::uuid[],
+        ${judged.map(({ outcome }) => STATES[outcome])}::text[],
+        ${judged.map(({ code }) => code)}::text[],
+        ${judged.map(({ statusCode }) => statusCode ?? null)}::smallint[],
+        ${judged.map(({ providerId }) => providerId ?? null)}::text[],
+        ${judged.map(({ cost }) => cost?.amount ?? null)}::text[],
+        ${judged.map(({ cost }) => cost?.currency ?? null)}::text[])
+        v(id, state, code, status_code, provider_id, cost, currency)
+      where m.id = v.id and m.state = 'queued'`.execute(tx);
+    if (judged.some(({ outcome }) => outcome === 'later')) {
+      await tx
+        .updateTable('sms_calls')
+        .set({ key: randomUUID() })
+        .where('id', '=', call)
+        .where('key', '=', key)
+        .execute();
+    }
+    if (known.length > 0) await this.#hearEarly(tx, known);
+  }
+
+  /** The provider will not take what is left of a call, or nobody tries any more. */
+  async failed(tx: Db, call: string, code: string): Promise<void> {
+    await tx
+      .updateTable('messages')
+      .set({ state: 'failed', code, ended_at: sql<Date>`clock_timestamp()` })
+      .where('call_id', '=', call)
+      .where('state', '=', 'queued')
+      .execute();
+  }
+
+  /**
+   * An operator has tried again what was given up. Throws `GuardFailed` where there is nothing of it, or its text
+   * is gone.
+   */
+  async again(tx: Db, call: string): Promise<void> {
+    const text = await tx
+      .selectFrom('sms_calls')
+      .select('id')
+      .where('id', '=', call)
+      .where('body', 'is not', null)
+      .forUpdate()
+      .executeTakeFirst();
+    if (text === undefined) throw new GuardFailed();
+    const revived = await tx
+      .updateTable('messages')
+      .set({ state: 'queued', ended_at: null })
+      .where('call_id', '=', call)
+      .where('state', '=', 'failed')
+      .where('provider_id', 'is', null)
+      .returning('id')
+      .execute();
+    if (revived.length === 0) throw new GuardFailed();
+  }
+
+  /**
+   * What the provider reports. It moves a message of that id and phone on, never back; where there is none yet
+   * it is kept until there is.
+   */
+  async report(tx: Db, report: SmsReport): Promise<'stored' | 'repeated' | 'unmatched'> {
+    const { providerId, status, reason = null, network = null } = report;
+    const phone = this.#digests.phone(report.msisdn);
+    await this.#lockReports(tx, [providerId]);
+    const fresh = await tx
+      .insertInto('sms_reports')
+      .values({ provider_id: providerId, phone, status, reason, network })
+      .onConflict((conflict) => conflict.doNothing())
+      .returning('status')
+      .executeTakeFirst();
+    if (fresh === undefined) return 'repeated';
+    await this.#apply(tx, { providerId, phone, status, reason, network });
+    const known = await tx
+      .selectFrom('messages')
+      .select('id')
+      .where('provider_id', '=', providerId)
+      .where('phone', '=', phone)
+      .executeTakeFirst();
+    return known === undefined ? 'unmatched' : 'stored';
+  }
+
+  /** Removes reports that nothing waits for any more, and texts that nobody will send or ask for; in days. */
+  async forget(db: Db, days: number): Promise<void> {
+    await db
+      .deleteFrom('sms_reports')
+      .where('at', '<', sql<Date>`now() - ${REPORT_HOURS} * interval '1 hour'`)
+      .execute();
+    await sql`
+      update sms_calls c set body = null
+      where c.body is not null and c.created_at < now() - ${days} * interval '1 day'
+        and not exists (
+          select 1 from messages m where m.call_id = c.id and m.state in ('promised', 'queued'))`.execute(db);
+    await db
+      .deleteFrom('sms_requests')
+      .where('at', '<', sql<Date>`now() - ${days} * interval '1 day'`)
+      .execute();
+  }
+
+  /** Seals again, under the active key, what another key sealed. Returns how many rows. */
+  async reseal(db: Db): Promise<number> {
+    let count = 0;
+    for await (const { id, msisdn } of inPages<SealedNumber>(RESEAL_PAGE, (after) =>
+      numbersAfter(db, after),
+    )) {
+      const again = this.#box.reseal(msisdn, place('msisdn', id));
+      if (again === undefined) continue;
+      await db.updateTable('messages').set({ msisdn: again }).where('id', '=', id).execute();
+      count += 1;
+    }
+    for await (const { id, body } of inPages<SealedText>(RESEAL_PAGE, (after) => textsAfter(db, after))) {
+      const again = body === null ? undefined : this.#box.reseal(body, place('body', id));
+      if (again === undefined) continue;
+      await db
+        .updateTable('sms_calls')
+        .set({ body: again })
+        .where('id', '=', id)
+        .where('body', 'is not', null)
+        .execute();
+      count += 1;
+    }
+    return count;
+  }
+
+  /** Messages as support sees them, newest first; `from` and `until` are instants. */
+  async list(db: Db, wanted: WantedMessages, limit: number): Promise<SeenMessage[]> {
+    const { msisdn, state, from, until, after } = wanted;
+    let query = seen(db);
+    if (msisdn !== undefined) query = query.where('messages.phone', '=', this.#digests.phone(msisdn));
+    if (state !== undefined) query = query.where('messages.state', '=', state);
+    if (from !== undefined) query = query.where('messages.created_at', '>=', from);
+    if (until !== undefined) query = query.where('messages.created_at', '<', until);
+    if (after !== undefined) {
+      query = query.where(
+        sql<boolean>`(messages.created_at, messages.id) < (${after.at}::timestamptz, ${after.id}::uuid)`,
+      );
+    }
+    const rows = await query
+      .orderBy('messages.created_at', 'desc')
+      .orderBy('messages.id', 'desc')
+      .limit(limit)
+      .execute();
+    return rows.map((row) => this.#opened(row));
+  }
+
+  /** One message as support sees it. */
+  async find(db: Db, id: string): Promise<SeenMessage | undefined> {
+    const row = await seen(db).where('messages.id', '=', id).executeTakeFirst();
+    return row && this.#opened(row);
+  }
+
+  /** The messages of an operator's request, in the order in which they were asked for. */
+  async ofRequest(db: Db, requestId: string): Promise<SeenMessage[]> {
+    const rows = await seen(db)
+      .where('sms_calls.request_id', '=', requestId)
+      .orderBy('sms_calls.created_at')
+      .orderBy('messages.created_at')
+      .orderBy('messages.id')
+      .execute();
+    return rows.map((row) => this.#opened(row));
+  }
+
+  /**
+   * The id of a request that carries a key: `fresh` where it is the first with it; undefined where the key belongs
+   * to another request.
+   */
+  async request(
+    tx: Db,
+    { key, asked }: { key: Buffer; asked: Buffer },
+  ): Promise<{ id: string; fresh: boolean } | undefined> {
+    const id = randomUUID();
+    const made = await tx
+      .insertInto('sms_requests')
+      .values({ key, id, asked })
+      .onConflict((conflict) => conflict.doNothing())
+      .returning('id')
+      .executeTakeFirst();
+    if (made !== undefined) return { id, fresh: true };
+    const known = await tx
+      .selectFrom('sms_requests')
+      .select(['id', 'asked'])
+      .where('key', '=', key)
+      .executeTakeFirst();
+    return known && bytes(known.asked).equals(asked) ? { id: known.id, fresh: false } : undefined;
+  }
+
+  #opened({ msisdn, ...row }: SeenRow): SeenMessage {
+    return { ...row, phoneNumber: this.#box.open(msisdn, place('msisdn', row.id)).toString() };
+  }
+
+  /** What was promised or queued and is not so any more is not sent. */
+  async withdraw(tx: Db, call: string): Promise<void> {
+    await tx
+      .updateTable('messages')
+      .set({ state: 'failed', code: 'withdrawn', ended_at: sql<Date>`clock_timestamp()` })
+      .where('call_id', '=', call)
+      .where('state', '=', 'queued')
+      .execute();
   }
 
   async #insert(
     tx: Db,
-    message: {
-      msisdn: string;
-      body: string;
-      cause: 'subscriber' | 'support';
-      state: 'promised' | 'queued';
-    },
-  ): Promise<string> {
-    const { msisdn, body, cause, state } = message;
-    const phone = this.#digests.phone(msisdn);
-    if (cause === 'subscriber') await this.#count(tx, msisdn, phone);
-    const id = randomUUID();
+    wanted: NewCall,
+    state: 'promised' | 'queued',
+  ): Promise<{ call: string; ids: string[] }> {
+    const { kind, body, to, cause, sender, keyword, linkId, requestId } = wanted;
+    const phones = to.map((msisdn) => ({ msisdn, phone: this.#digests.phone(msisdn) }));
+    if (cause === 'subscriber') {
+      for (const { msisdn, phone } of phones) await this.#count(tx, msisdn, phone);
+    }
+    const call = randomUUID();
     await tx
-      .insertInto('messages')
+      .insertInto('sms_calls')
       .values({
-        id,
-        phone,
-        msisdn: this.#box.seal(Buffer.from(msisdn), place('msisdn', id)),
-        body: this.#box.seal(Buffer.from(body), place('body', id)),
-        cause,
-        state,
-        provider: null,
-        provider_id: null,
-        sent_at: null,
+        id: call,
+        key: call,
+        body: this.#seal(body, call),
+        kind,
+        sender: sender ?? null,
+        keyword: keyword ?? null,
+        link_id: linkId ?? null,
+        segments: segmentsOf(body),
+        request_id: requestId ?? null,
       })
       .execute();
-    return id;
+    const rows = phones.map(({ msisdn, phone }, index) => {
+      // The first message of a call has its name: what is told of the only one is told of both; and an instance of
+      // the version before, which knows messages only, does not take the call for one that is gone.
+      const id = index === 0 ? call : randomUUID();
+      const sealed = this.#box.seal(Buffer.from(msisdn), place('msisdn', id));
+      const nothing = { provider: null, provider_id: null, sent_at: null };
+      return { id, call_id: call, phone, msisdn: sealed, cause, state, ...nothing };
+    });
+    await tx.insertInto('messages').values(rows).execute();
+    return { call, ids: rows.map(({ id }) => id) };
   }
 
   /** One more that a subscriber caused. Throws `GuardFailed` where they may cause no more. */
   async #count(tx: Db, msisdn: string, phone: Buffer): Promise<void> {
     await lockDigest(tx, SMS_LOCK, phone);
     if (!(await this.hasRoom(tx, msisdn))) throw new GuardFailed();
-    const { rows } = await sql<{ count: number }>`
-      insert into sms_days (day, count) values ((now() at time zone 'utc')::date, 1)
-      on conflict (day) do update set count = sms_days.count + 1 returning count`.execute(tx);
-    if ((rows[0]?.count ?? 0) > this.#limits.dailyMax) throw new GuardFailed();
+    // A part of the day's number each: one row of it would be everybody's, held until each of them has committed.
+    const { dailyMax } = this.#limits;
+    const parts = Math.min(MOST_PARTS, Math.max(1, Math.floor(dailyMax / LEAST_OF_A_PART)));
+    for (let step = 0; step < parts; step += 1) {
+      const part = ((phone[0] ?? 0) + step) % parts;
+      const room = Math.floor(dailyMax / parts) + (part < dailyMax % parts ? 1 : 0);
+      const { rows } = await sql<{ count: number }>`
+        insert into sms_counts (day, part, count)
+        select (now() at time zone 'utc')::date, ${part}, 1 where ${room} > 0
+        on conflict (day, part) do update set count = sms_counts.count + 1
+          where sms_counts.count < ${room} returning count`.execute(tx);
+      if (rows.length > 0) return;
+    }
+    throw new GuardFailed();
   }
 
-  /** A message that has not been sent yet, opened; undefined where it has. */
-  async toSend(db: Db, id: string): Promise<{ msisdn: string; body: string } | undefined> {
-    const row = await db
-      .selectFrom('messages')
-      .select(['msisdn', 'body'])
-      .where('id', '=', id)
-      .where('state', '=', 'queued')
-      .executeTakeFirst();
-    if (row === undefined) return undefined;
-    return {
-      msisdn: this.#box.open(row.msisdn, place('msisdn', id)).toString(),
-      body: this.#box.open(row.body, place('body', id)).toString(),
-    };
+  /** In one order, so that two calls cannot wait for one another. */
+  async #lockReports(tx: Db, providerIds: string[]): Promise<void> {
+    await sql`
+      select pg_advisory_xact_lock(${REPORT_LOCK}, hash) from (
+        select distinct hashtext(id) as hash from unnest(${providerIds}::text[]) ids(id) order by 1) ordered`.execute(
+      tx,
+    );
   }
 
-  /** The provider took it. */
-  async sent(db: Db, id: string, provider: string, providerId: string | null): Promise<void> {
-    await db
+  async #hearEarly(tx: Db, providerIds: string[]): Promise<void> {
+    const early = await tx
+      .selectFrom('sms_reports')
+      .selectAll()
+      .where('provider_id', 'in', providerIds)
+      .orderBy('at')
+      .execute();
+    for (const { provider_id: providerId, phone, ...report } of early)
+      await this.#apply(tx, { providerId, phone: bytes(phone), ...report });
+  }
+
+  async #apply(
+    tx: Db,
+    {
+      providerId,
+      phone,
+      status,
+      reason,
+      network,
+    }: {
+      providerId: string;
+      phone: Buffer;
+      status: ReportStatus;
+      reason: string | null;
+      network: number | null;
+    },
+  ): Promise<void> {
+    const state = REPORTED[status];
+    const from = before(state);
+    if (from.length === 0) return;
+    await tx
       .updateTable('messages')
-      .set({ state: 'sent', provider, provider_id: providerId, sent_at: sql<Date>`clock_timestamp()` })
-      .where('id', '=', id)
-      .where('state', '=', 'queued')
+      .set({
+        state,
+        ...(RANK[state] === RANK.delivered && { ended_at: sql<Date>`clock_timestamp()` }),
+        ...(reason !== null && { code: reason }),
+        ...(network !== null && { network }),
+      })
+      .where('provider_id', '=', providerId)
+      .where('phone', '=', phone)
+      .where('state', 'in', from)
       .execute();
   }
 
-  /** The provider will not take it, or nobody tries any more. */
-  async failed(db: Db, id: string): Promise<void> {
-    await this.#move(db, id, 'queued', 'failed');
-  }
-
-  /** An operator has it tried again. Throws `GuardFailed` where it has not failed. */
-  async again(db: Db, id: string): Promise<void> {
-    if (!(await this.#move(db, id, 'failed', 'queued'))) throw new GuardFailed();
-  }
-
-  async #move(db: Db, id: string, from: 'queued' | 'failed', to: 'queued' | 'failed'): Promise<boolean> {
-    const moved = await db
-      .updateTable('messages')
-      .set({ state: to })
-      .where('id', '=', id)
-      .where('state', '=', from)
-      .returning('id')
-      .executeTakeFirst();
-    return moved !== undefined;
-  }
-
-  /** Seals again, under the active key, what another key sealed. Returns how many rows. */
-  async reseal(db: Db): Promise<number> {
-    let count = 0;
-    for await (const row of inPages<Sealed>(RESEAL_PAGE, (after) => readAfter(db, after))) {
-      const msisdn = this.#box.reseal(row.msisdn, place('msisdn', row.id));
-      const body = this.#box.reseal(row.body, place('body', row.id));
-      if (msisdn === undefined && body === undefined) continue;
-      await db
-        .updateTable('messages')
-        .set({ msisdn: msisdn ?? row.msisdn, body: body ?? row.body })
-        .where('id', '=', row.id)
-        .execute();
-      count += 1;
-    }
-    return count;
+  #seal(body: string, call: string): Buffer {
+    return this.#box.seal(Buffer.from(body), place('body', call));
   }
 }
 
-type Sealed = { id: string; msisdn: Uint8Array; body: Uint8Array };
+const STATES: Record<Judged['outcome'], MessageState> = {
+  accepted: 'sent',
+  refused: 'rejected',
+  later: 'queued',
+};
 
-function readAfter(db: Db, after: Sealed | undefined): Promise<Sealed[]> {
-  const all = db.selectFrom('messages').select(['id', 'msisdn', 'body']).orderBy('id').limit(RESEAL_PAGE);
+type SeenRow = Awaited<ReturnType<ReturnType<typeof seen>['execute']>>[number];
+
+/** A message as support sees it; never its text. Times are ISO 8601 in UTC. */
+export type SeenMessage = Omit<SeenRow, 'msisdn'> & { phoneNumber: string };
+
+export type WantedMessages = {
+  msisdn?: string | undefined;
+  state?: MessageState | undefined;
+  from?: Date | undefined;
+  until?: Date | undefined;
+  after?: Cursor | undefined;
+};
+
+function seen(db: Db) {
+  return db
+    .selectFrom('messages')
+    .innerJoin('sms_calls', 'sms_calls.id', 'messages.call_id')
+    .select([
+      'messages.id',
+      'messages.msisdn',
+      'messages.state',
+      'messages.cause',
+      'messages.code',
+      'messages.status_code as statusCode',
+      'messages.provider',
+      'messages.provider_id as providerId',
+      sql<string | null>`messages.cost::text`.as('cost'),
+      'messages.currency',
+      'sms_calls.kind',
+      'sms_calls.sender',
+      'sms_calls.segments',
+      isoTime('messages.created_at').as('createdAt'),
+      isoTime('messages.sent_at').as('sentAt'),
+      isoTime('messages.ended_at').as('endedAt'),
+    ]);
+}
+
+type SealedNumber = { id: string; msisdn: Uint8Array };
+type SealedText = { id: string; body: Uint8Array | null };
+
+function numbersAfter(db: Db, after: SealedNumber | undefined): Promise<SealedNumber[]> {
+  const all = db.selectFrom('messages').select(['id', 'msisdn']).orderBy('id').limit(RESEAL_PAGE);
   return (after === undefined ? all : all.where('id', '>', after.id)).execute();
 }
 
-function place(column: string, id: string): Buffer {
+function textsAfter(db: Db, after: SealedText | undefined): Promise<SealedText[]> {
+  const all = db
+    .selectFrom('sms_calls')
+    .select(['id', 'body'])
+    .where('body', 'is not', null)
+    .orderBy('id')
+    .limit(RESEAL_PAGE);
+  return (after === undefined ? all : all.where('id', '>', after.id)).execute();
+}
+
+/** What was sealed before there were calls was sealed as a message's body, under the same id. */
+function place(column: keyof Pick<Tables['messages'], 'msisdn'> | 'body', id: string): Buffer {
   return Buffer.from(`messages.${column}\0${id}`);
 }

@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import type { Db } from './accounts.ts';
-import type { Cursor } from './cursor.ts';
+import { type Cursor, isoTime } from './cursor.ts';
 
 /** `done`: delivered. `refused`: the far side said no for good. `dead`: given up after the last try. */
 export type OutboxState = 'queued' | 'done' | 'refused' | 'dead';
@@ -74,13 +74,13 @@ export async function kindOf(db: Db, id: string): Promise<string | undefined> {
   return row?.kind;
 }
 
-/** Queues what was given up once more; undefined where it is not dead. */
+/** Queues what was given up or refused once more; undefined where it is neither. */
 export async function reviveDelivery(tx: Db, id: string): Promise<{ id: string; kind: string } | undefined> {
   return tx
     .updateTable('outbox')
     .set({ state: 'queued', attempts: 0, ended_at: null })
     .where('id', '=', id)
-    .where('state', '=', 'dead')
+    .where('state', 'in', ['dead', 'refused'])
     .returning(['id', 'kind'])
     .executeTakeFirst();
 }
@@ -129,9 +129,4 @@ export async function forgetDelivered(db: Db): Promise<void> {
     .where('state', '=', 'done')
     .where('ended_at', '<', sql<Date>`now() - ${DONE_DAYS} * interval '1 day'`)
     .execute();
-}
-
-/** To the microsecond, as cursors need it: a Date of JavaScript would lose what tells rows apart. */
-function isoTime(column: 'queued_at' | 'tried_at' | 'ended_at') {
-  return sql<string | null>`to_char(${sql.ref(column)} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 }

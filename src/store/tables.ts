@@ -1,6 +1,29 @@
 import type { ColumnType, Generated } from 'kysely';
 import type { Notice } from '../flow/notice.ts';
 
+/** Where a message is; it only ever moves on. */
+export type MessageState =
+  | 'promised'
+  | 'queued'
+  | 'sent'
+  | 'submitted'
+  | 'buffered'
+  | 'delivered'
+  | 'failed'
+  | 'rejected'
+  | 'expired';
+
+/** What a provider reports of a message. */
+export type ReportStatus =
+  | 'Sent'
+  | 'Submitted'
+  | 'Buffered'
+  | 'Rejected'
+  | 'Success'
+  | 'Failed'
+  | 'AbsentSubscriber'
+  | 'Expired';
+
 /** The tables as Kysely types; what they mean stands in the migrations. */
 export type Tables = {
   menus: {
@@ -54,15 +77,70 @@ export type Tables = {
     id: string;
     phone: Uint8Array;
     msisdn: Uint8Array;
-    body: Uint8Array;
-    cause: 'subscriber' | 'support';
-    state: Generated<'promised' | 'queued' | 'sent' | 'failed'>;
+    call_id: string;
+    cause: 'subscriber' | 'support' | 'operator';
+    state: Generated<MessageState>;
     provider: string | null;
     provider_id: string | null;
     created_at: Generated<Date>;
     sent_at: Date | null;
+    code: Generated<string | null>;
+    status_code: Generated<number | null>;
+    cost: Generated<string | null>;
+    currency: Generated<string | null>;
+    network: Generated<number | null>;
+    ended_at: Generated<Date | null>;
   };
   sms_days: { day: string; count: number };
+  sms_calls: {
+    id: string;
+    key: string;
+    body: Uint8Array | null;
+    kind: 'single' | 'bulk' | 'twoWay';
+    sender: string | null;
+    keyword: string | null;
+    link_id: string | null;
+    segments: number;
+    request_id: string | null;
+    created_at: Generated<Date>;
+  };
+  sms_requests: { key: Uint8Array; id: string; asked: Uint8Array; at: Generated<Date> };
+  sms_reports: {
+    provider_id: string;
+    phone: Uint8Array;
+    status: ReportStatus;
+    reason: string | null;
+    network: number | null;
+    at: Generated<Date>;
+  };
+  sms_opt_outs: {
+    phone: Uint8Array;
+    sender: string;
+    since: Generated<Date>;
+    said_at: Date | null;
+    ended_at: Generated<Date | null>;
+  };
+  sms_incoming: {
+    id: Uint8Array;
+    phone: Uint8Array;
+    sealed: Uint8Array;
+    short_code: string;
+    link_id: string | null;
+    word: 'stop' | 'start' | null;
+    answer: string;
+    sent_at: Date | null;
+    at: Generated<Date>;
+  };
+  sms_subscriptions: {
+    id: Generated<string>;
+    phone: Uint8Array;
+    msisdn: Uint8Array;
+    short_code: string;
+    keyword: string;
+    active: boolean;
+    at: Generated<Date>;
+  };
+  sms_counts: { day: string; part: number; count: number };
   outbox: {
     id: string;
     kind: string;
@@ -76,7 +154,7 @@ export type Tables = {
   // Whole numbers of 64 bits are asked for as text: drivers disagree on what else they are.
   ledger_accounts: {
     id: Generated<string>;
-    book: 'real' | 'demo';
+    book: 'real' | 'sandbox' | 'demo';
     kind: string;
     owner: Uint8Array;
     currency: string;
@@ -113,6 +191,7 @@ export type Tables = {
     hold_id: string;
     message_id: string | null;
     state: Generated<'queued' | 'sent' | 'confirmed' | 'failed' | 'refunded'>;
+    asked_at: Generated<Date | null>;
     provider: string | null;
     provider_id: string | null;
     ordered_at: Generated<Date>;
@@ -123,6 +202,8 @@ export type Tables = {
     recipient: Uint8Array;
     status: 'Success' | 'Failed';
     authenticated: boolean;
+    currency: string | null;
+    amount: string | null;
     at: Generated<Date>;
   };
   ussd_notices: {

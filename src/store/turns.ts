@@ -161,7 +161,7 @@ export class Turns {
   }
 
   /** The turn with which the service ended a dial. */
-  async theEnd(sessionKey: Buffer, dial: FoundDial): Promise<KnownTurn | undefined> {
+  async theEnd(sessionKey: Buffer, dial: { day: string; dial: number }): Promise<KnownTurn | undefined> {
     const [row] = await this.#sql('turns_end', THE_END, [sessionKey, dial.day, dial.dial]);
     return row && this.#turn(row, sessionKey, dial);
   }

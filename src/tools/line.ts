@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { deadlineIn } from '../deadline.ts';
 import { airtimeDelivery } from '../effects/buy-airtime.ts';
+import { smsDelivery } from '../effects/sms.ts';
 import { type EngineSettings, openEngine } from '../engine.ts';
 import type { Answer, Heard } from '../flow/heard.ts';
 import { isSecret, type Menu, wordsOf } from '../flow/menu.ts';
@@ -49,6 +50,7 @@ export async function lineHere({ menu, code, phone, language }: Here): Promise<L
   };
   const { takeTurn, digests, messages, airtime } = await openEngine(database, settings);
   const shop = airtimeDelivery(database.kysely, airtime, simulator().airtime, settings.enqueue);
+  const carrier = smsDelivery(database.kysely, messages, simulator().sms);
   if (language !== undefined) await rememberLanguage(database.kysely, digests.phone(phone), language);
 
   /** What was queued and committed; a message of a turn that was rolled back is not there. */
@@ -60,8 +62,8 @@ export async function lineHere({ menu, code, phone, language }: Here): Promise<L
       if (kind === shop.kind) await shop.deliver([id]);
       const message = await messages.toSend(database.kysely, id);
       if (message === undefined) continue;
-      await messages.sent(database.kysely, id, 'player', id);
-      sent.push(`${message.msisdn}: ${message.body}`);
+      await carrier.deliver([id]);
+      sent.push(...message.to.map((to) => `${to.msisdn}: ${message.text}`));
     }
     return sent;
   };
