@@ -123,6 +123,7 @@ export async function withFacts(
         db,
         msisdn,
         phone: digests.phone(msisdn),
+        vars: {},
         ...(account !== undefined && { account }),
       });
     }

@@ -27,4 +27,6 @@ export const EFFECTS: Record<string, readonly string[]> = {
   rememberLanguage: ['language'],
   sms: ['text'],
   buyAirtime: ['ref', 'to', 'currency', 'amount', 'sent', 'failed', 'tell'],
+  buyStock: ['ref', 'stockId', 'amount', 'units', 'price', 'filled', 'rejected', 'tell'],
+  sellStock: ['ref', 'stockId', 'units', 'amount', 'price', 'filled', 'rejected', 'tell'],
 };

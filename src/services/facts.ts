@@ -3,10 +3,17 @@ import type { FactValue } from '../flow/state.ts';
 import type { Db } from '../store/accounts.ts';
 import type { Messages } from '../store/messages.ts';
 import { AIRTIME_FACTS } from './airtime/shapes.ts';
+import { INVEST_FACTS } from './invest/shapes.ts';
 import { IXO_FACTS } from './ixo/shapes.ts';
 
-/** Who is asking for a fact. */
-export type Asking = { db: Db; msisdn: string; phone: Buffer; account?: string };
+/** Who is asking for a fact, and with which values of the session. */
+export type Asking = {
+  db: Db;
+  msisdn: string;
+  phone: Buffer;
+  account?: string;
+  vars: Readonly<Record<string, string>>;
+};
 
 /** A fact: values from the database, or fresh ones, under names that texts and ways can use; or rows. */
 export type Fact = (asking: Asking) => Promise<FactValue>;
@@ -15,6 +22,7 @@ export type Fact = (asking: Asking) => Promise<FactValue>;
 export const SHAPES: Record<string, Record<string, Shape>> = {
   ixo: IXO_FACTS,
   airtime: AIRTIME_FACTS,
+  invest: INVEST_FACTS,
 };
 
 /** `room`: whether this phone may be sent another message today. */
