@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import type { Enqueue } from '../effects/delivery.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
@@ -6,10 +7,13 @@ import { hashPin, oneTimePin } from '../seal/pin.ts';
 import type { Accounts, Db } from '../store/accounts.ts';
 import type { Airtime } from '../store/airtime.ts';
 import type { Attempts } from '../store/attempts.ts';
+import { CatalogueError, readCatalogue } from '../store/catalogue.ts';
+import { type Listing, loadInstruments } from '../store/instruments.ts';
 import { rewrapDigestKey } from '../store/keyring.ts';
 import { resealCredits } from '../store/ledger.ts';
 import type { Messages } from '../store/messages.ts';
 import type { Notices } from '../store/notices.ts';
+import type { Orders } from '../store/orders.ts';
 
 /** A command that cannot be carried out; what is said is for a person. */
 export class CommandRefused extends Error {
@@ -25,6 +29,7 @@ export type CommandParts = {
   notices: Notices;
   digests: Digests;
   airtime: Airtime;
+  orders: Orders;
   columns: Box;
   enqueue: Enqueue;
 };
@@ -36,7 +41,8 @@ export type Command = (parts: CommandParts, words: string[]) => Promise<string>;
 const MOST_PASSES = 10;
 
 /** Seals everything but turns again under the active key, beside the running service (RULINGS.md 26). */
-const rotate: Command = async ({ db, ring, accounts, messages, notices, airtime, columns }) => {
+const rotate: Command = async (parts) => {
+  const { db, ring, accounts, messages, notices, airtime, orders, columns } = parts;
   let count = (await rewrapDigestKey(db, ring)) ? 1 : 0;
   for (let pass = 1; ; pass += 1) {
     const found =
@@ -44,6 +50,7 @@ const rotate: Command = async ({ db, ring, accounts, messages, notices, airtime,
       (await messages.reseal(db)) +
       (await notices.reseal(db)) +
       (await airtime.reseal(db)) +
+      (await orders.reseal(db)) +
       (await resealCredits(db, columns));
     count += found;
     if (found === 0) break;
@@ -78,6 +85,26 @@ const unlock: Command = async ({ db, accounts, attempts, digests }, words) => {
   return 'The account and its phones are unlocked.';
 };
 
+/** Takes a catalogue over, a CSV file: all of it, or nothing where a line is wrong (docs/invest.md). */
+const instruments: Command = async ({ db }, [what, file, ...more]) => {
+  if (what !== 'load' || file === undefined || more.length > 0)
+    throw new CommandRefused('say `instruments load <file.csv>`');
+  const listings = catalogueIn(file);
+  const { added, changed } = await loadInstruments(db, listings);
+  return `${listings.length} instruments read: ${added} added, ${changed} changed. Prices hold from now on.`;
+};
+
+function catalogueIn(file: string): Listing[] {
+  try {
+    return readCatalogue(readFileSync(file));
+  } catch (error) {
+    const { syscall, message } = error as NodeJS.ErrnoException;
+    if (syscall !== undefined) throw new CommandRefused(message);
+    if (!(error instanceof CatalogueError)) throw error;
+    throw new CommandRefused([`${file}: nothing of it was loaded`, ...error.problems].join('\n  '));
+  }
+}
+
 async function find({ db, accounts }: Pick<CommandParts, 'db' | 'accounts'>, [customerId = '']: string[]) {
   if (!/^[A-Za-z0-9]{9}$/.test(customerId)) throw new CommandRefused('name the account by its Customer ID');
   const found = await accounts.forSupport(db, customerId.toUpperCase());
@@ -86,4 +113,9 @@ async function find({ db, accounts }: Pick<CommandParts, 'db' | 'accounts'>, [cu
 }
 
 /** What an operator may run beside the service. */
-export const COMMANDS: Record<string, Command> = { 'pins:rotate': rotate, 'pins:reset': reset, unlock };
+export const COMMANDS: Record<string, Command> = {
+  'pins:rotate': rotate,
+  'pins:reset': reset,
+  unlock,
+  instruments,
+};
