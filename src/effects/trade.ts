@@ -76,12 +76,13 @@ export function tradeDelivery(
     const answer = await ask(exchange, order, patienceMs);
     if (answer.outcome === 'again') return answer.code;
     await db.transaction().execute(async (tx) => {
+      // The outbox before the order, as where it is given up or tried again: the other way round they could meet.
       if (answer.outcome === 'rejected') {
-        await end(tx, await orders.rejected(tx, id, exchange.name, answer.code));
         await endDelivery(tx, id, 'refused', answer.code);
+        await end(tx, await orders.rejected(tx, id, exchange.name, answer.code));
       } else {
-        await end(tx, await orders.filled(tx, id, exchange.name, answer.code));
         await endDelivery(tx, id, 'done');
+        await end(tx, await orders.filled(tx, id, exchange.name, answer.code));
       }
     });
     return undefined;
