@@ -728,12 +728,10 @@ async function anyOrders(t: Test, desk: Desk, wanted: number): Promise<void> {
   }
 
   exchange.mood = () => 'well';
-  t.same(
-    [...(await deliveryOf(desk, 0, 10_000).deliver(ids.slice(0, -50)))],
-    [],
-    'what is left is delivered',
-  );
-  for (const id of ids.slice(-50)) await deliveryOf(desk, 0, 10_000).deliver([id]);
+  for (let first = 0; first < ids.length; first += 20) {
+    const some = await deliveryOf(desk, 0, 10_000).deliver(ids.slice(first, first + 20));
+    if (some.size > 0) t.fail(`not delivered: ${[...some.values()].join(', ')}`);
+  }
 
   const rows = await db
     .selectFrom('stock_orders')
