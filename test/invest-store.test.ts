@@ -1,7 +1,7 @@
 /** Shares, from the catalogue to the ledger: nothing is made, lost, or traded twice. */
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { PGlite } from '@electric-sql/pglite';
@@ -61,6 +61,7 @@ import {
 t.setTimeout(300_000);
 
 const RING = parseKeyRing(TEST_KEY);
+const DOCUMENT = join(import.meta.dirname, '..', 'docs', 'invest.md');
 const MESSAGES = { dailyMax: 1_000_000, prefixes: [] };
 
 const listing = (symbol: string, priceMinor: bigint, name = `${symbol} Company`): Listing => ({
@@ -567,7 +568,7 @@ for (const [name, open] of [
           if (row !== undefined) await deliveryOf(desk).revive?.(tx, row.id);
           return row !== undefined;
         });
-      t.same(await Promise.all([revive(), revive()]), [true, false]);
+      t.same((await Promise.all([revive(), revive()])).toSorted(), [false, true], 'once');
       t.same(await orders.cash(db, owner), { free: 0n, held: 5_000n }, 'held once more');
       exchange.mood = () => 'well';
       t.same(await deliveryOf(desk).deliver([id]), new Map());
@@ -779,6 +780,8 @@ async function anyOrders(t: Test, desk: Desk, wanted: number): Promise<void> {
     const held = await orders.holdings(db, owner);
     t.ok(held.every(({ units }) => units > 0n));
   }
+  const query = /```sql\n(.*?)```/s.exec(readFileSync(DOCUMENT, 'utf8'))?.[1]?.replace(/;\s*$/, '') ?? '';
+  t.same((await sql.raw(query).execute(db)).rows, [], 'by the query of the document too');
   t.same(await wrongs(db), []);
 }
 
