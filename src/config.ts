@@ -93,7 +93,9 @@ const Environment = z.object({
   OPERATOR_TOKEN: text.transform(parsed(parseOperators)).optional(),
   SESSION_TTL_SECONDS: whole(1, 3600, 180),
   USSD_INPUT_MODE: z.enum(['cumulative', 'latest'], 'must be cumulative or latest').default('cumulative'),
-  SERVICE_CODES: text.default('*1234#=ixo,*123#=demo,*144#=airtime').transform(parsed(parseServiceCodes)),
+  SERVICE_CODES: text
+    .default('*1234#=ixo,*123#=demo,*144#=airtime,*384#=invest')
+    .transform(parsed(parseServiceCodes)),
   DEFAULT_SERVICE: text.default('ixo'),
   TRUST_PROXY_ENABLED: yesNo,
   TRUSTED_PROXIES: text.default(NEAR_NETWORKS).transform(parsed(parseProxies)),

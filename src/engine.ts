@@ -7,6 +7,7 @@ import { linkPhone, makeLinkCode } from './effects/link-phone.ts';
 import { logIn } from './effects/log-in.ts';
 import { rememberLanguage } from './effects/remember-language.ts';
 import { sms } from './effects/sms.ts';
+import { buyStock, sellStock } from './effects/trade.ts';
 import type { TakeTurn } from './flow/heard.ts';
 import type { Menu } from './flow/menu.ts';
 import type { TakeNotice } from './flow/notice.ts';
@@ -18,18 +19,22 @@ import { Digests } from './seal/digests.ts';
 import type { KeyRing } from './seal/keys.ts';
 import { PendingPins, PinSlots, randomCode } from './seal/pin.ts';
 import { airtimeFacts } from './services/airtime/facts.ts';
+import { shippedCatalogue } from './services/invest/catalogue.ts';
+import { investFacts } from './services/invest/facts.ts';
 import { ixoFacts } from './services/ixo/facts.ts';
 import { Accounts } from './store/accounts.ts';
 import { Airtime } from './store/airtime.ts';
 import { Attempts } from './store/attempts.ts';
 import type { Database } from './store/database.ts';
 import { IncomingMessages } from './store/incoming.ts';
+import { seedInstruments } from './store/instruments.ts';
 import { digestRoot } from './store/keyring.ts';
 import { type Book, Ledger } from './store/ledger.ts';
 import { loadMenu, storeMenu } from './store/menus.ts';
 import { type MessageLimits, Messages } from './store/messages.ts';
 import { Notices } from './store/notices.ts';
 import { OptOuts } from './store/opt-outs.ts';
+import { Orders } from './store/orders.ts';
 import { makePartitions } from './store/partitions.ts';
 import { Sessions } from './store/sessions.ts';
 import { type Row, type Sql, within } from './store/sql.ts';
@@ -79,6 +84,7 @@ export type Keeping = {
   subscriptions: Subscriptions;
   ledger: Ledger;
   airtime: Airtime;
+  orders: Orders;
   notices: Notices;
 };
 
@@ -102,22 +108,25 @@ export async function openKeeping(
     subscriptions: new Subscriptions(columns, digests),
     ledger,
     airtime: new Airtime(columns, digests, ledger, messages),
+    orders: new Orders(columns, digests, ledger, messages),
     notices: new Notices(columns, digests),
   };
 }
 
 /**
- * Puts a turn's parts together on a migrated database: keys checked, documents stored, partitions there.
+ * Puts a turn's parts together on a migrated database: keys checked, documents stored, partitions there, something
+ * to invest in.
  * Throws `WrongKeys`.
  */
 export async function openEngine(database: Database, settings: EngineSettings): Promise<Engine> {
   const { kysely } = database;
   const keeping = await openKeeping(database, settings);
-  const { digests, accounts, attempts, messages, ledger, airtime, notices } = keeping;
+  const { digests, accounts, attempts, messages, ledger, airtime, orders, notices } = keeping;
   const random = settings.randomCode ?? randomCode;
   const box = new Box(settings.ring, 'turns');
   const pending = new PendingPins(new Box(settings.ring, 'pins'));
   await makePartitions(kysely);
+  await seedInstruments(kysely, shippedCatalogue);
   const turns = new Turns(database.sql, database.laneSql, box, {
     midnightSeconds: settings.midnightSeconds ?? MIDNIGHT_SECONDS,
     makePartitions: async () => void (await makePartitions(kysely)),
@@ -140,6 +149,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     facts: {
       ixo: ixoFacts(accounts, messages, random),
       airtime: airtimeFacts(ledger, messages, random),
+      invest: investFacts(orders, accounts, messages, random),
     },
     effects: {
       createAccount: createAccount(accounts, pending),
@@ -150,6 +160,8 @@ export async function openEngine(database: Database, settings: EngineSettings): 
       rememberLanguage: rememberLanguage(digests),
       sms: sms(messages),
       buyAirtime: buyAirtime(airtime),
+      buyStock: buyStock(orders),
+      sellStock: sellStock(orders),
     },
     // Outside a transaction through the statements that survive a connection that was ended.
     languageOf: (db, phone) =>

@@ -8,6 +8,7 @@ import { type Config, ConfigError, type Operator, readConfig, SCOPES } from './c
 import { airtimeDelivery } from './effects/buy-airtime.ts';
 import { EFFECTS } from './effects/effect.ts';
 import { SMS, sendSms, smsDelivery } from './effects/sms.ts';
+import { tradeDelivery } from './effects/trade.ts';
 import { openEngine, openKeeping } from './engine.ts';
 import type { Known } from './flow/plan.ts';
 import { AFRICASTALKING } from './gateways/africastalking.ts';
@@ -15,6 +16,7 @@ import { makeLog } from './log.ts';
 import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
 import { chooseProviders } from './providers/choose.ts';
+import { exchangeSimulator } from './providers/exchange.ts';
 import { type Queue, startQueue } from './queue.ts';
 import { KeyError, type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
@@ -98,6 +100,7 @@ async function main(): Promise<void> {
     notices,
     ledger,
     airtime,
+    orders,
     columns,
   } = engine;
   const made = config.operators.length > 0 ? undefined : madeOperator(config);
@@ -180,6 +183,7 @@ async function main(): Promise<void> {
   await queue.work([
     smsDelivery(kysely, messages, providers.sms, config.smsFrom),
     airtimeDelivery(kysely, airtime, providers.airtime, queue.enqueue),
+    tradeDelivery(kysely, orders, exchangeSimulator(), queue.enqueue),
   ]);
   await queue.daily('housekeeping', async () => {
     await makePartitions(kysely);
@@ -203,7 +207,12 @@ async function main(): Promise<void> {
     port: config.port,
     host: config.host,
     listenTextResolver: (address) =>
-      startLine(config, address, [...notes, `SMS and airtime by ${providers.by}`], made),
+      startLine(
+        config,
+        address,
+        [...notes, `SMS and airtime by ${providers.by}`, 'shares by the simulator: no exchange is asked'],
+        made,
+      ),
   });
 }
 
@@ -242,7 +251,7 @@ function keptKey(directory: string, isNew: boolean): string {
   return keptSecret(file, () => randomBytes(32).toString('base64'));
 }
 
-/** `pins:rotate`, `pins:reset`, `unlock`: beside the running service, on the same database. */
+/** `pins:rotate`, `pins:reset`, `unlock`, `instruments`: beside the running service, on the same database. */
 async function runCommand(config: Config, log: Logger, command: string, words: string[]): Promise<void> {
   const run = COMMANDS[command];
   if (run === undefined)

@@ -19,7 +19,7 @@ const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const KEY = '0123456789abcdef0123456789abcdef';
 const OTHER_KEY = 'fedcba9876543210fedcba9876543210';
 const SERVER = { DATABASE_URL: 'postgres://user:hush@localhost/ussd', PIN_ENCRYPTION_KEY: KEY };
-const SERVICES = ['ixo', 'demo', 'airtime'];
+const SERVICES = ['ixo', 'demo', 'airtime', 'invest'];
 
 const WHOLE = (least: number, most: number) => `must be a whole number from ${least} to ${most}`;
 const NO_NETWORK = /is no network: write 196\.201\.214\.0\/24 or a single address$/;
@@ -69,7 +69,12 @@ t.test('where nothing is set', async (t) => {
   ])
     t.notOk(name in nothing, name);
   t.same(nothing.smsFrom, {});
-  t.same(Object.fromEntries(nothing.serviceCodes), { '*1234#': 'ixo', '*123#': 'demo', '*144#': 'airtime' });
+  t.same(Object.fromEntries(nothing.serviceCodes), {
+    '*1234#': 'ixo',
+    '*123#': 'demo',
+    '*144#': 'airtime',
+    '*384#': 'invest',
+  });
   const blank = readConfig(
     { PORT: '', RATE_LIMIT_MAX: '  ', OPERATOR_TOKEN: '\t', GATEWAY_ALLOW: '' },
     SERVICES,

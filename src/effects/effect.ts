@@ -26,7 +26,7 @@ export const EFFECTS: Record<string, readonly string[]> = {
   linkPhone: ['code'],
   rememberLanguage: ['language'],
   sms: ['text'],
+  buyAirtime: ['ref', 'to', 'currency', 'amount', 'sent', 'failed', 'tell'],
   buyStock: ['ref', 'stockId', 'amount', 'units', 'price', 'filled', 'rejected', 'tell'],
   sellStock: ['ref', 'stockId', 'units', 'amount', 'price', 'filled', 'rejected', 'tell'],
-  buyAirtime: ['ref', 'to', 'currency', 'amount', 'sent', 'failed', 'tell'],
 };

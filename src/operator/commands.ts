@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import type { Enqueue } from '../effects/delivery.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
@@ -6,11 +7,14 @@ import { hashPin, oneTimePin } from '../seal/pin.ts';
 import type { Accounts, Db } from '../store/accounts.ts';
 import type { Airtime } from '../store/airtime.ts';
 import type { Attempts } from '../store/attempts.ts';
+import { CatalogueError, readCatalogue } from '../store/catalogue.ts';
 import type { IncomingMessages } from '../store/incoming.ts';
+import { type Listing, loadInstruments } from '../store/instruments.ts';
 import { rewrapDigestKey } from '../store/keyring.ts';
 import { resealCredits } from '../store/ledger.ts';
 import type { Messages } from '../store/messages.ts';
 import type { Notices } from '../store/notices.ts';
+import type { Orders } from '../store/orders.ts';
 import type { Subscriptions } from '../store/subscriptions.ts';
 
 /** A command that cannot be carried out; what is said is for a person. */
@@ -29,6 +33,7 @@ export type CommandParts = {
   notices: Notices;
   digests: Digests;
   airtime: Airtime;
+  orders: Orders;
   columns: Box;
   enqueue: Enqueue;
 };
@@ -41,7 +46,7 @@ const MOST_PASSES = 10;
 
 /** Seals everything but turns again under the active key, beside the running service (RULINGS.md 26). */
 const rotate: Command = async (parts) => {
-  const { db, ring, accounts, messages, incoming, subscriptions, notices, airtime, columns } = parts;
+  const { db, ring, accounts, messages, incoming, subscriptions, notices, airtime, orders, columns } = parts;
   let count = (await rewrapDigestKey(db, ring)) ? 1 : 0;
   for (let pass = 1; ; pass += 1) {
     const found =
@@ -51,6 +56,7 @@ const rotate: Command = async (parts) => {
       (await subscriptions.reseal(db)) +
       (await notices.reseal(db)) +
       (await airtime.reseal(db)) +
+      (await orders.reseal(db)) +
       (await resealCredits(db, columns));
     count += found;
     if (found === 0) break;
@@ -85,6 +91,26 @@ const unlock: Command = async ({ db, accounts, attempts, digests }, words) => {
   return 'The account and its phones are unlocked.';
 };
 
+/** Takes a catalogue over, a CSV file: all of it, or nothing where a line is wrong (docs/invest.md). */
+const instruments: Command = async ({ db }, [what, file, ...more]) => {
+  if (what !== 'load' || file === undefined || more.length > 0)
+    throw new CommandRefused('say `instruments load <file.csv>`');
+  const listings = catalogueIn(file);
+  const { added, changed } = await loadInstruments(db, listings);
+  return `${listings.length} instruments read: ${added} added, ${changed} changed. Prices hold from now on.`;
+};
+
+function catalogueIn(file: string): Listing[] {
+  try {
+    return readCatalogue(readFileSync(file));
+  } catch (error) {
+    const { syscall, message } = error as NodeJS.ErrnoException;
+    if (syscall !== undefined) throw new CommandRefused(message);
+    if (!(error instanceof CatalogueError)) throw error;
+    throw new CommandRefused([`${file}: nothing of it was loaded`, ...error.problems].join('\n  '));
+  }
+}
+
 async function find({ db, accounts }: Pick<CommandParts, 'db' | 'accounts'>, [customerId = '']: string[]) {
   if (!/^[A-Za-z0-9]{9}$/.test(customerId)) throw new CommandRefused('name the account by its Customer ID');
   const found = await accounts.forSupport(db, customerId.toUpperCase());
@@ -93,4 +119,9 @@ async function find({ db, accounts }: Pick<CommandParts, 'db' | 'accounts'>, [cu
 }
 
 /** What an operator may run beside the service. */
-export const COMMANDS: Record<string, Command> = { 'pins:rotate': rotate, 'pins:reset': reset, unlock };
+export const COMMANDS: Record<string, Command> = {
+  'pins:rotate': rotate,
+  'pins:reset': reset,
+  unlock,
+  instruments,
+};

@@ -6,7 +6,7 @@ import { AIRTIME_FACTS } from './airtime/shapes.ts';
 import { INVEST_FACTS } from './invest/shapes.ts';
 import { IXO_FACTS } from './ixo/shapes.ts';
 
-/** Who is asking for a fact. */
+/** Who is asking for a fact, and with which values of the session. */
 export type Asking = {
   db: Db;
   msisdn: string;

@@ -208,6 +208,20 @@ export class Accounts {
     await this.#bind(tx, used.account_id, msisdn);
   }
 
+  /** The Customer ID of the oldest account that this phone may log in to. */
+  async oldestOf(db: Db, phone: Buffer): Promise<string | undefined> {
+    const row = await db
+      .selectFrom('accounts')
+      .innerJoin('account_phones', 'account_phones.account_id', 'accounts.id')
+      .select(['customer', 'customer_id'])
+      .where('phone', '=', phone)
+      .orderBy('created_at')
+      .orderBy('id')
+      .limit(1)
+      .executeTakeFirst();
+    return row && this.#columns.open(row.customer_id, place('customer_id', bytes(row.customer))).toString();
+  }
+
   /** The account of a Customer ID and the first phone bound to it, for support. */
   async forSupport(
     db: Db,

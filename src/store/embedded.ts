@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
+import { pg_trgm } from '@electric-sql/pglite/contrib/pg_trgm';
 
 /** Another process holds the directory: two on one embedded database corrupt it. */
 export class DirectoryInUse extends Error {
@@ -20,6 +21,9 @@ export class DirectoryInUse extends Error {
   }
 }
 
+/** What the migrations make use of besides Postgres itself. */
+const EXTENSIONS = { pg_trgm };
+
 /**
  * Opens PGlite under `directory`, made if missing, held by a lock file; without one in memory, for a player
  * that leaves nothing behind. Throws `DirectoryInUse`.
@@ -27,7 +31,8 @@ export class DirectoryInUse extends Error {
 export async function openEmbedded(
   directory?: string,
 ): Promise<{ pglite: PGlite; release(): Promise<void> }> {
-  if (directory === undefined) return { pglite: await PGlite.create(), release: async () => {} };
+  if (directory === undefined)
+    return { pglite: await PGlite.create({ extensions: EXTENSIONS }), release: async () => {} };
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const lock = join(directory, 'lock');
   hold(lock, directory);
@@ -37,7 +42,7 @@ export async function openEmbedded(
     rmSync(lock, { force: true });
   };
   try {
-    return { pglite: await PGlite.create(join(directory, 'postgres')), release };
+    return { pglite: await PGlite.create(join(directory, 'postgres'), { extensions: EXTENSIONS }), release };
   } catch (error) {
     await release();
     throw error;

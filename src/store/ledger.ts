@@ -12,7 +12,7 @@ export type Book = 'real' | 'sandbox' | 'demo';
 export type Balance = { free: bigint; held: bigint };
 
 /** Where the other half of an entry stands: accounts of the house. */
-export type House = 'funding' | 'airtime';
+export type House = 'funding' | 'airtime' | 'exchange';
 
 type Side = 'cash' | 'held';
 
@@ -21,6 +21,9 @@ const MOST_MINOR = 9_000_000_000_000_000n;
 
 /** What a demonstration wallet begins with: 1,000 of its currency. */
 export const DEMO_MINOR = 100_000n;
+
+/** Currencies of money, and nothing else that is held: shares begin at zero in either book. */
+const MONEY = /^[A-Z]{3}$/;
 
 /** Rows that a rotation reads at a time. */
 const RESEAL_PAGE = 500;
@@ -52,7 +55,7 @@ export class Ledger {
       .where('currency', '=', currency)
       .execute();
     const of = (kind: Side) => rows.find((row) => row.kind === kind)?.balance;
-    return { free: BigInt(of('cash') ?? this.#start()), held: BigInt(of('held') ?? 0) };
+    return { free: BigInt(of('cash') ?? this.#start(currency)), held: BigInt(of('held') ?? 0) };
   }
 
   /**
@@ -122,12 +125,56 @@ export class Ledger {
     ]);
   }
 
+  /**
+   * What was held is given to the house, and so much of another currency comes for it, as the one who held it; false
+   * where the hold was closed before. Two entries, because an entry is of one currency.
+   *
+   * The `cash` of both wallets is locked in the order of their ids: whoever buys takes them the other way round than
+   * whoever sells. All that may wait for somebody's insert, the wallet that is new and the accounts of the house (in
+   * the order of their currencies), is found before anything of the subscriber's is locked.
+   */
+  async trade(
+    tx: Db,
+    hold: string,
+    house: House,
+    comes: { currency: string; amount: bigint },
+  ): Promise<boolean> {
+    if (!(await this.#claim(tx, hold, 'settled'))) return false;
+    const { owner, currency, book } = await walletOf(tx, hold);
+    const ledger = new Ledger(book);
+    const { cash } = await ledger.#open(tx, owner, comes.currency);
+    const houses = new Map<string, string>();
+    for (const one of [currency, comes.currency].toSorted())
+      houses.set(one, await ledger.#house(tx, house, one));
+    await sql`
+      select id from ledger_accounts
+      where book = ${book} and kind = 'cash' and owner = ${owner} and currency in (${currency}, ${comes.currency})
+      order by id for no key update`.execute(tx);
+    const kept = await this.#kept(tx, hold);
+    await post(tx, 'settled', [
+      { account: kept.held, amount: -kept.amount },
+      { account: houses.get(currency) ?? '', amount: kept.amount },
+    ]);
+    await post(tx, 'traded', [
+      { account: houses.get(comes.currency) ?? '', amount: -comes.amount },
+      { account: cash, amount: comes.amount },
+    ]);
+    return true;
+  }
+
   async #close(
     tx: Db,
     hold: string,
     state: 'settled' | 'released',
     postings: (kept: Kept) => Promise<Posting[]>,
   ): Promise<boolean> {
+    if (!(await this.#claim(tx, hold, state))) return false;
+    await post(tx, state, await postings(await this.#kept(tx, hold)));
+    return true;
+  }
+
+  /** Closes a hold, once; its caller moves what was held. */
+  async #claim(tx: Db, hold: string, state: 'settled' | 'released'): Promise<boolean> {
     const closed = await tx
       .updateTable('holds')
       .set({ state, closed_at: sql<Date>`clock_timestamp()` })
@@ -135,9 +182,7 @@ export class Ledger {
       .where('state', '=', 'open')
       .returning('id')
       .executeTakeFirst();
-    if (closed === undefined) return false;
-    await post(tx, state, await postings(await this.#kept(tx, hold)));
-    return true;
+    return closed !== undefined;
   }
 
   /**
@@ -182,11 +227,11 @@ export class Ledger {
       .execute();
     const sides = await this.#sides(tx, owner, currency);
     if (sides === undefined) throw new GuardFailed();
-    if (made.length > 0 && this.#start() > 0n) {
+    if (made.length > 0 && this.#start(currency) > 0n) {
       const house = await this.#house(tx, 'funding', currency);
       await post(tx, 'demonstration', [
-        { account: house, amount: -this.#start() },
-        { account: sides.cash, amount: this.#start() },
+        { account: house, amount: -this.#start(currency) },
+        { account: sides.cash, amount: this.#start(currency) },
       ]);
     }
     return sides;
@@ -227,12 +272,23 @@ export class Ledger {
     return made.id;
   }
 
-  #start(): bigint {
-    return this.book === 'demo' ? DEMO_MINOR : 0n;
+  #start(currency: string): bigint {
+    return this.book === 'demo' && MONEY.test(currency) ? DEMO_MINOR : 0n;
   }
 }
 
 type Kept = { cash: string; held: string; currency: string; book: Book; amount: bigint };
+
+/** Whose a hold is, and of what. Nothing is locked. */
+async function walletOf(tx: Db, hold: string): Promise<{ owner: Buffer; currency: string; book: Book }> {
+  const row = await tx
+    .selectFrom('holds')
+    .innerJoin('ledger_accounts', 'ledger_accounts.id', 'holds.account_id')
+    .select(['owner', 'currency', 'book'])
+    .where('holds.id', '=', hold)
+    .executeTakeFirstOrThrow();
+  return { ...row, owner: bytes(row.owner) };
+}
 
 type Posting = { account: string; amount: bigint };
 

@@ -206,6 +206,34 @@ export type Tables = {
     amount: string | null;
     at: Generated<Date>;
   };
+  instruments: {
+    id: string;
+    symbol: string;
+    name: string;
+    detail: string;
+    currency: Generated<string>;
+    price_minor: string;
+    searched: string;
+    updated_at: Generated<Date>;
+  };
+  stock_orders: {
+    id: string;
+    ref: string;
+    owner: Uint8Array;
+    sealed: Uint8Array;
+    instrument: string;
+    side: 'buy' | 'sell';
+    units: string;
+    price_minor: string;
+    amount_minor: string;
+    hold_id: string;
+    message_id: string | null;
+    state: Generated<'queued' | 'filled' | 'rejected'>;
+    provider: string | null;
+    code: string | null;
+    ordered_at: Generated<Date>;
+    ended_at: Date | null;
+  };
   ussd_notices: {
     id: Generated<string>;
     gateway: string;

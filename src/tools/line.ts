@@ -2,11 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { deadlineIn } from '../deadline.ts';
 import { airtimeDelivery } from '../effects/buy-airtime.ts';
 import { smsDelivery } from '../effects/sms.ts';
+import { tradeDelivery } from '../effects/trade.ts';
 import { type EngineSettings, openEngine } from '../engine.ts';
 import type { Answer, Heard } from '../flow/heard.ts';
 import { isSecret, type Menu, wordsOf } from '../flow/menu.ts';
 import { SEPTET_BUDGET } from '../flow/text.ts';
 import { UssdRequest, WORDS, written } from '../gateways/screens.ts';
+import { exchangeSimulator } from '../providers/exchange.ts';
 import { simulator } from '../providers/simulator.ts';
 import { parseKeyRing } from '../seal/keys.ts';
 import { openEmbeddedDatabase } from '../store/database.ts';
@@ -48,8 +50,11 @@ export async function lineHere({ menu, code, phone, language }: Here): Promise<L
     book: 'demo',
     enqueue: async (_tx, kind, { id }) => void queued.push({ kind, id }),
   };
-  const { takeTurn, digests, messages, airtime } = await openEngine(database, settings);
-  const shop = airtimeDelivery(database.kysely, airtime, simulator().airtime, settings.enqueue);
+  const { takeTurn, digests, messages, airtime, orders } = await openEngine(database, settings);
+  const shops = [
+    airtimeDelivery(database.kysely, airtime, simulator().airtime, settings.enqueue),
+    tradeDelivery(database.kysely, orders, exchangeSimulator(), settings.enqueue),
+  ];
   const carrier = smsDelivery(database.kysely, messages, simulator().sms);
   if (language !== undefined) await rememberLanguage(database.kysely, digests.phone(phone), language);
 
@@ -59,7 +64,7 @@ export async function lineHere({ menu, code, phone, language }: Here): Promise<L
     for (let next = queued.shift(); next !== undefined; next = queued.shift()) {
       const { kind, id } = next;
       // What the simulator buys at once queues the message that tells of it.
-      if (kind === shop.kind) await shop.deliver([id]);
+      await shops.find((shop) => shop.kind === kind)?.deliver([id]);
       const message = await messages.toSend(database.kysely, id);
       if (message === undefined) continue;
       await carrier.deliver([id]);
