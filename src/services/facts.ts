@@ -5,7 +5,10 @@ import type { Messages } from '../store/messages.ts';
 import { AIRTIME_FACTS } from './airtime/shapes.ts';
 import { IXO_FACTS } from './ixo/shapes.ts';
 
-/** Who is asking for a fact. */
+/**
+ * Who is asking for a fact. `phone` is the digest by which the caller is known and owns things; that of a partner's
+ * customer where there is no phone, and then `msisdn` is empty.
+ */
 export type Asking = { db: Db; msisdn: string; phone: Buffer; account?: string };
 
 /** A fact: values from the database, or fresh ones, under names that texts and ways can use; or rows. */

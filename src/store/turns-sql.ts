@@ -25,8 +25,12 @@ const DIAL_COLUMNS = `d.day::text as day, d.dial, d.closed,
   extract(epoch from clock_timestamp() - d.last_at)::float8 * 1000 as idle_ms,
   extract(epoch from clock_timestamp() - d.ended_at)::float8 * 1000 as since_end_ms`;
 
+/** In seconds since 1970: the same number for the same row, whoever reads it. */
+const EPOCH = (at: string) => `extract(epoch from ${at})::float8`;
+
 const TURN_COLUMNS = (t: string) => `${t}.address, ${t}.hop, ${t}.phone, ${t}.service, ${t}.menu, ${t}.sealed,
-  ${t}.ended as turn_ended, ${t}.at as turn_at`;
+  ${t}.ended as turn_ended, ${t}.outcome as turn_outcome, ${t}.at as turn_at,
+  ${EPOCH(`${t}.at`)} as turn_epoch`;
 
 /**
  * One look-up for a whole batch (RULINGS.md 18). The candidate addresses of a request travel as one
@@ -82,7 +86,7 @@ export const DIAL_AT = `
 
 /** The newest dial of a phone on a service: what the index on openings is for. */
 export const LAST_DIAL = `
-  select ${TURN_COLUMNS('t')}, t.session_key, t.day::text as day, t.dial, t.outcome,
+  select ${TURN_COLUMNS('t')}, t.session_key, t.day::text as day, t.dial,
     extract(epoch from clock_timestamp() - t.at)::float8 * 1000 as turn_age_ms
   from (
     select o.session_key, o.day, o.dial from turns o
@@ -105,7 +109,7 @@ const INSERT = (conflict: string) => `
     r(session_key, day, dial, address, hop, ended, outcome, node, menu, network, phone, service, sealed, asked)
   where r.asked > extract(epoch from (select clock_timestamp()))::float8 - ${FRESH_SECONDS}
   order by r.session_key, r.dial, r.address
-  ${conflict} returning session_key, day::text as day, dial, address`;
+  ${conflict} returning session_key, day::text as day, dial, address, ${EPOCH('at')} as epoch`;
 
 export const INSERT_MANY = INSERT('on conflict (session_key, day, dial, address) do nothing');
 /** A walk is all or nothing: the first row that exists undoes the statement. */
