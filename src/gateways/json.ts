@@ -18,17 +18,13 @@ const PROCESSED = 'USSD request processed successfully';
 const READ = 'USSD session read successfully';
 
 /** An id of the partner's own: no space at its ends, and in ASCII, so that what looks equal is equal. */
-const CustomerId = z
-  .union([z.int(), z.string().regex(/^[!-~]([ -~]{0,62}[!-~])?$/)])
-  .meta({
-    description: "The partner's own id of the customer: 1 to 64 printable ASCII characters, or a number.",
-  });
+const CustomerId = z.union([z.int(), z.string().regex(/^[!-~]([ -~]{0,62}[!-~])?$/)]).meta({
+  description: "The partner's own id of the customer: 1 to 64 printable ASCII characters, or a number.",
+});
 
-const RequestId = z
-  .union([z.string().regex(/^[!-~]{1,100}$/), z.int()])
-  .meta({
-    description: 'By which a repeat of this request is told from a second choice; or Idempotency-Key.',
-  });
+const RequestId = z.union([z.string().regex(/^[!-~]{1,100}$/), z.int()]).meta({
+  description: 'By which a repeat of this request is told from a second choice; or Idempotency-Key.',
+});
 
 const SessionRequest = z.object({
   customerId: CustomerId,
