@@ -119,7 +119,7 @@ async function byNewest(heard: Heard, { turns, digests, through, deadline, ttl }
  */
 function isOvertaken({ linear }: Heard, newest: KnownTurn, before: number): boolean {
   if (linear === undefined || linear === 'open') return false;
-  return !newest.address.equals(linear.after) || newest.age <= before;
+  return linear.late || !newest.address.equals(linear.after) || newest.age <= before;
 }
 
 /** Segments behind a service code are dialled through before the text. */

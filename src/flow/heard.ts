@@ -28,9 +28,9 @@ export type Heard = {
   /**
    * Gateways whose sessions are opened by a request of their own and whose turns are linear (RULINGS.md 31), in the
    * mode `latest`: `open`, or the address of the turn that was the newest one when the request came. What follows
-   * another turn is not heard.
+   * another turn is not heard, nor what the gateway knows to be `late`: it came before that turn was answered.
    */
-  linear?: 'open' | { after: Buffer };
+  linear?: 'open' | { after: Buffer; late: boolean };
   /** Mobile country and network code, digits. */
   networkCode?: number;
 };

@@ -3,9 +3,10 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
-import type { Deadline, Heard, TakeTurn } from '../flow/heard.ts';
+import type { Answer, Deadline, Heard, TakeTurn, Unheard } from '../flow/heard.ts';
 import type { Memory } from '../flow/memory.ts';
 import type { Menu } from '../flow/menu.ts';
+import { Answered } from './answered.ts';
 import { answerInJson, inJson, JsonError, type JsonErrorCode, refuse, refuseFor } from './json-errors.ts';
 import { JsonScreen, jsonScreen } from './json-screen.ts';
 import { ANSWER_MS, refuseOthers, type TurnFacts, Typed, UssdRequest } from './screens.ts';
@@ -95,6 +96,7 @@ export async function jsonGateway(app: FastifyInstance, parts: JsonParts): Promi
   const takes = { consumes: ['application/json', 'application/x-www-form-urlencoded'] };
   const said = (...statuses: number[]) =>
     Object.fromEntries([401, 429, 503, ...statuses].map((status) => [status, JsonError]));
+  const answered = new Answered(ANSWER_MS);
   const refused = inJson('method_not_allowed');
   const onRequest = (request: FastifyRequest, reply: FastifyReply) => begin(parts, request, reply);
 
@@ -135,7 +137,7 @@ export async function jsonGateway(app: FastifyInstance, parts: JsonParts): Promi
         ...(serviceCode === undefined ? { serviceCode: '', service } : { serviceCode }),
         text: '',
       };
-      return answer(parts, reply.code(201), turn, CREATED, heard, due);
+      return write(parts, reply.code(201), turn, CREATED, heard, await parts.takeTurn(heard, due));
     },
   );
 
@@ -169,7 +171,7 @@ export async function jsonGateway(app: FastifyInstance, parts: JsonParts): Promi
       const heard = {
         gateway: JSON_GATEWAY,
         mode: 'latest' as const,
-        linear: { after: session.address },
+        linear: { after: session.address, late: answered.since(sessionId, due) },
         sessionId,
         customer,
         msisdn,
@@ -177,7 +179,9 @@ export async function jsonGateway(app: FastifyInstance, parts: JsonParts): Promi
         text: String(choice),
         ...(id !== undefined && { requestId: id.key }),
       };
-      return answer(parts, reply, turn, PROCESSED, heard, due);
+      const told = await parts.takeTurn(heard, due);
+      if (told.outcome === 'ok') answered.note(sessionId);
+      return write(parts, reply, turn, PROCESSED, heard, told);
     },
   );
 
@@ -266,19 +270,18 @@ async function findOwn(parts: JsonParts, request: FastifyRequest, sessionId: str
   return { ...session, owner: { msisdn, customer } };
 }
 
-/** Takes the turn and writes what came of it. */
-async function answer(
+/** What came of a turn. */
+async function write(
   parts: JsonParts,
   reply: FastifyReply,
   turn: TurnFacts,
   message: string,
-  heard: Heard & Required<Pick<Heard, 'linear'>>,
-  due: Deadline,
+  { linear, sessionId }: Heard,
+  told: Answer | Unheard,
 ) {
-  const told = await parts.takeTurn(heard, due);
   switch (told.outcome) {
     case 'invalid':
-      return heard.linear === 'open'
+      return linear === 'open'
         ? refuseTurn(reply, turn, 'bad_request', 'Out of rule or missing: serviceCode')
         : refuseTurn(reply, turn, 'session_not_found');
     case 'busy':
@@ -293,7 +296,6 @@ async function answer(
   turn.outcome = outcome;
   turn.service = service;
   turn.node = screen.node;
-  const { sessionId } = heard;
   const menu = await parts.menuOf(standing.menu);
   reply.header('x-ussd-outcome', outcome);
   return jsonScreen(message, { sessionId, screen, standing, menu, ttl: parts.ttl });
