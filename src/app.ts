@@ -9,20 +9,19 @@ import {
   fastify,
   LogController,
 } from 'fastify';
-import {
-  hasZodFastifySchemaValidationErrors,
-  serializerCompiler,
-  validatorCompiler,
-} from 'fastify-type-provider-zod';
+import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import type { TakeTurn } from './flow/heard.ts';
 import type { TakeNotice } from './flow/notice.ts';
 import { africastalkingGateway } from './gateways/africastalking.ts';
 import { type AirtimeParts, airtimeOfAfricastalking } from './gateways/africastalking-airtime.ts';
 import { type SmsCallbackParts, smsOfAfricastalking } from './gateways/africastalking-sms.ts';
 import { tooMany } from './gateways/callbacks.ts';
+import { whatIsWrong } from './gateways/faults.ts';
+import { type JsonParts, jsonGateway } from './gateways/json.ts';
+import { refuseFor } from './gateways/json-errors.ts';
 import { limited, type UssdGateway } from './gateways/screens.ts';
 import { ussdGateway } from './gateways/ussd.ts';
-import { makeGuard, type Operator } from './guard.ts';
+import { makeAdmission, makeGuard, type Operator, type PartnerSettings } from './guard.ts';
 import { addLimits, addressKey } from './limits.ts';
 import type { Networks } from './networks.ts';
 import { type DebugParts, debug } from './operator/debug.ts';
@@ -66,6 +65,7 @@ export type AppParts = {
   smsCallbacks: Omit<SmsCallbackParts, 'pseudonym' | 'production'>;
   wallet: Pick<WalletParts, 'credit' | 'book'>;
   airtime: Pick<AirtimeParts, 'report' | 'isExpected'>;
+  json: Pick<JsonParts, 'ttl' | 'opens' | 'find' | 'close' | 'menuOf'> & { findKey: PartnerSettings['find'] };
   connections(): { total: number; idle: number; waiting: number };
   ping: HealthParts['ping'];
 };
@@ -130,11 +130,30 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
 
   app.decorateRequest('authenticated', false);
 
+  /** One line a turn or callback, and its counts. */
+  const report = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const { turn, callback, authenticated } = request;
+    const ms = Math.round(reply.elapsedTime * 10) / 10;
+    if (callback !== undefined) {
+      const { route, outcome, ...more } = callback;
+      request.log.info({ route, outcome, authenticated, ...more, ms }, 'callback');
+      metrics.countCallback(route, outcome, callback.answer);
+    }
+    if (turn === undefined) return;
+    request.log.info({ ...turn, ms }, 'turn');
+    metrics.count({ ...turn, seconds: reply.elapsedTime / 1000 });
+  };
+  // One aggregator is one address for a whole country: its networks are limited by phone or customer instead.
+  const isShared = (request: FastifyRequest) => parts.rateLimit.allow.has(request.ip);
+  const addressLimit = async (request: FastifyRequest) =>
+    isShared(request) ? undefined : limit(request, addressKey(request.ip), parts.rateLimit.max);
+  // Gone before it could be read: there is nobody to answer, and no address to count it for.
+  const isGone = (request: FastifyRequest) => request.socket.destroyed || request.ip === undefined;
+
   /** Everything that a telecom gateway calls: who may, how often, and one line a turn or callback. */
   const gateways = async (scope: FastifyInstance, { secret }: { secret?: string }): Promise<void> => {
     scope.addHook('onRequest', async (request, reply) => {
-      // Gone before it could be read: there is nobody to answer, and no address to count it for.
-      if (request.socket.destroyed || request.ip === undefined) return reply.hijack();
+      if (isGone(request)) return reply.hijack();
       if (secret === undefined) {
         if (!parts.gatewayAllow.empty && !parts.gatewayAllow.has(request.ip)) {
           return void reply.code(403).send({ error: 'Forbidden' });
@@ -143,9 +162,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
         return void reply.callNotFound();
       }
       request.authenticated = secret !== undefined || !parts.gatewayAllow.empty;
-      // One aggregator is one address for a whole country: its networks are limited by phone instead.
-      if (parts.rateLimit.allow.has(request.ip)) return;
-      const wait = await limit(request, addressKey(request.ip), parts.rateLimit.max);
+      const wait = await addressLimit(request);
       if (wait === undefined) return;
       const { gateway, callback } = request.routeOptions.config;
       if (callback !== undefined) request.callback = { route: callback, outcome: 'limited' };
@@ -153,23 +170,12 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
       request.turn = { gateway, outcome: 'limited' };
       return limited(reply, request, wait);
     });
-    scope.addHook('onResponse', async (request, reply) => {
-      const { turn, callback, authenticated } = request;
-      const ms = Math.round(reply.elapsedTime * 10) / 10;
-      if (callback !== undefined) {
-        const { route, outcome, ...more } = callback;
-        request.log.info({ route, outcome, authenticated, ...more, ms }, 'callback');
-        metrics.countCallback(route, outcome, callback.answer);
-      }
-      if (turn === undefined) return;
-      request.log.info({ ...turn, ms }, 'turn');
-      metrics.count({ ...turn, seconds: reply.elapsedTime / 1000 });
-    });
+    scope.addHook('onResponse', report);
     const screens = {
       takeTurn: parts.takeTurn,
       pseudonym: (msisdn: string) => parts.digests.pseudonym(msisdn),
       phoneLimit: async (request: FastifyRequest, msisdn: string) => {
-        if (!parts.rateLimit.allow.has(request.ip)) return undefined;
+        if (!isShared(request)) return undefined;
         const key = `phone:${parts.digests.phone(msisdn).toString('hex')}`;
         return limit(request, key, parts.rateLimit.phoneMax);
       },
@@ -185,6 +191,33 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   if (parts.callbackSecret !== undefined) {
     await app.register(gateways, { prefix: '/c/:callback', secret: parts.callbackSecret });
   }
+  const { findKey, ...json } = parts.json;
+  // Partners prove themselves with a key and come from anywhere: neither GATEWAY_ALLOW nor the secret of callbacks,
+  // which are for those that carry no credentials, opens or closes these routes.
+  await app.register(async (scope) => {
+    scope.addHook('onRequest', async (request, reply) => {
+      if (isGone(request)) return reply.hijack();
+      reply.header('cache-control', 'no-store');
+      const wait = await addressLimit(request);
+      if (wait === undefined) return;
+      const { gateway } = request.routeOptions.config;
+      if (gateway !== undefined) request.turn = { gateway, outcome: 'limited' };
+      return refuseFor(reply, wait);
+    });
+    scope.addHook('onResponse', report);
+    await scope.register(jsonGateway, {
+      ...json,
+      takeTurn: parts.takeTurn,
+      admit: makeAdmission({ find: findKey, production, limit }),
+      customerOf: (partner, id) => parts.digests.customerOf(partner, id),
+      customerLimit: async (request, customer) =>
+        isShared(request)
+          ? limit(request, `customer:${customer.toString('hex')}`, parts.rateLimit.phoneMax)
+          : undefined,
+      pseudonym: (msisdn) => parts.digests.pseudonym(msisdn),
+      customerPseudonym: (customer) => parts.digests.customerPseudonym(customer),
+    });
+  });
   await app.register(async (scope) => {
     await scope.register(helmet);
     await scope.register(health, {
@@ -211,19 +244,6 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
       draining = true;
     },
   };
-}
-
-/** In words, which fields of a request are out of rule; never what stands in them. */
-function whatIsWrong(error: Error, status: number): string {
-  if (status === 413) return 'The body is too large';
-  if (status === 415) return 'The body must be JSON or a form';
-  if (!hasZodFastifySchemaValidationErrors(error))
-    return status === 400 ? 'The request cannot be read' : 'Bad request';
-  const fields = error.validation.map(({ instancePath }) => instancePath.slice(1).replaceAll('/', '.'));
-  const named = [...new Set(fields)].filter((field) => /^[A-Za-z][\w.]{0,59}$/.test(field));
-  return named.length === 0
-    ? 'The body is no object of fields'
-    : `Out of rule or missing: ${named.join(', ')}`;
 }
 
 /** The 404 of a path that leads nowhere. */

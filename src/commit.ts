@@ -1,8 +1,9 @@
 import type { Enqueue } from './effects/delivery.ts';
 import type { EffectKind } from './effects/effect.ts';
 import { Outcome } from './flow/dial.ts';
-import type { Answer, Deadline, Heard } from './flow/heard.ts';
+import type { Answer, Deadline, Heard, Standing } from './flow/heard.ts';
 import type { Memory } from './flow/memory.ts';
+import type { Screen } from './flow/screen.ts';
 import type { Course } from './flow/state.ts';
 import type { Heeded, Place } from './hear.ts';
 import type { Located } from './locate.ts';
@@ -51,12 +52,25 @@ export async function commit(
   const rows = [...heard, ...heard.slice(0, 1).flatMap(also)];
   const [first, ...more] = rows;
   if (first === undefined || turn.deadline.left() <= 0) throw new Unavailable('deadline');
-  const answer: Answer = { outcome: 'ok', service: place.service, screen: last.step.screen };
+  const { step, resume } = last;
+  const taken: Taken = {
+    state: step.state,
+    screen: step.screen,
+    menu: place.menu.id,
+    offer: resume !== undefined,
+  };
   if (heeded.some(({ step: { effects } }) => effects.length > 0)) {
-    return commitEffects(turn, rows, heeded, answer);
+    return commitEffects(turn, rows, heeded, (at) => told(place.service, taken, at));
   }
-  const written = more.length === 0 ? turn.turns.insert(first, turn.deadline) : turn.turns.insertAll(rows);
-  return (await written) ? answer : 'contested';
+  const at = await (more.length === 0 ? turn.turns.insert(first, turn.deadline) : turn.turns.insertAll(rows));
+  return at === undefined ? 'contested' : told(place.service, taken, at);
+}
+
+/** What a turn came to, but for its time. */
+type Taken = Omit<Standing, 'at'> & { screen: Screen };
+
+function told(service: string, { screen, ...standing }: Taken, at: number): Answer {
+  return { outcome: 'ok', service, screen, standing: { ...standing, at } };
 }
 
 /** What one dial makes happen, one thing behind the other. */
@@ -81,22 +95,23 @@ async function commitEffects(
   turn: Committed,
   rows: NewTurn[],
   heeded: Heeded[],
-  answer: Answer,
+  tell: (at: number) => Answer,
 ): Promise<Answer | 'contested'> {
   const [{ sessionKey, day, dial }] = rows as [NewTurn, ...NewTurn[]];
   try {
-    await turn.transact(async (tx, sql) => {
+    const at = await turn.transact(async (tx, sql) => {
       const turns = turn.turns.through(sql);
-      if (!(await turns.insertAll(rows))) throw new Contested();
+      const inserted = await turns.insertAll(rows);
+      if (inserted === undefined) throw new Contested();
       // Another screen of this dial may be answered at the same moment: whoever comes second gets its END.
       await lockDigest(tx, DIAL_LOCK, sessionKey);
-      const end = await turns.theEnd(sessionKey, { day, dial });
-      if (end !== undefined && !rows.some(({ address }) => address.equals(end.address)))
-        throw new Contested();
+      const addresses = rows.map(({ address }) => address);
+      if (await turns.endedByAnother(sessionKey, { day, dial }, addresses)) throw new Contested();
       for (const { address, answers, step } of heeded) {
         const committing = {
           tx,
           msisdn: turn.heard.msisdn,
+          caller: turn.digests.caller(turn.heard),
           enqueue: (kind: string, data: { id: string }) => turn.enqueue(tx, kind, data),
         };
         for (const [ordinal, { kind, args, account }] of step.effects.entries()) {
@@ -109,8 +124,9 @@ async function commitEffects(
           });
         }
       }
+      return inserted;
     });
-    return answer;
+    return tell(at);
   } catch (error) {
     if (error instanceof Contested) return 'contested';
     if (!(error instanceof DoneBefore)) throw error;
@@ -131,8 +147,9 @@ async function repeatDone(turn: Committed, rows: NewTurn[], key: EffectKey): Pro
   if (doer === undefined) return 'contested';
   const { state, screen } = doer.memory();
   const copies = rows.map((row) => ({ ...row, memory: { ...row.memory, state, screen } }));
-  if (!(await turn.turns.insertAll(copies))) return 'contested';
-  return { outcome: 'ok', service: doer.service, screen };
+  const at = await turn.turns.insertAll(copies);
+  const { menu } = copies.at(-1) as NewTurn;
+  return at === undefined ? 'contested' : told(doer.service, { state, screen, menu, offer: false }, at);
 }
 
 function rowsOf(
@@ -161,7 +178,11 @@ function rowsOf(
     if (shown !== undefined) memory.shown = shown;
     if (resume !== undefined) memory.resume = resume;
     if (place.hop === 0 && rows.size === 0)
-      memory.opening = { sessionId: heard.sessionId, msisdn: heard.msisdn };
+      memory.opening = {
+        sessionId: heard.sessionId,
+        msisdn: heard.msisdn,
+        ...(heard.customer !== undefined && { customer: heard.customer }),
+      };
     if (located.heardDigest !== undefined) memory.heard = located.heardDigest;
     rows.set(name, {
       sessionKey: located.sessionKey,
@@ -173,7 +194,7 @@ function rowsOf(
       node: Object.keys(place.menu.menu.nodes).indexOf(step.screen.node),
       menu: place.menu.id,
       network: heard.networkCode ?? null,
-      phone: digests.phone(heard.msisdn),
+      phone: digests.caller(heard),
       service: place.service,
       memory,
       asked: located.found.asked,

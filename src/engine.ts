@@ -19,11 +19,13 @@ import { Digests } from './seal/digests.ts';
 import type { KeyRing } from './seal/keys.ts';
 import { PendingPins, PinSlots, randomCode } from './seal/pin.ts';
 import { airtimeFacts } from './services/airtime/facts.ts';
+import type { Fact } from './services/facts.ts';
 import { shippedCatalogue } from './services/invest/catalogue.ts';
 import { investFacts } from './services/invest/facts.ts';
 import { ixoFacts } from './services/ixo/facts.ts';
 import { Accounts } from './store/accounts.ts';
 import { Airtime } from './store/airtime.ts';
+import { ApiKeys } from './store/api-keys.ts';
 import { Attempts } from './store/attempts.ts';
 import type { Database } from './store/database.ts';
 import { IncomingMessages } from './store/incoming.ts';
@@ -60,6 +62,8 @@ export type EngineSettings = {
   /** Whose money wallets hold: the simulator's, where no provider is set up. */
   book: Book;
   enqueue: Enqueue;
+  /** Facts of further services, by service and name. */
+  facts?: Record<string, Record<string, Fact>>;
   /** Letters of an alphabet at random, for Customer IDs. */
   randomCode?: (alphabet: string, length: number) => string;
 };
@@ -69,6 +73,8 @@ export type Engine = Keeping & {
   takeNotice: TakeNotice;
   sessions: Sessions;
   menus: Menus;
+  /** Closes the newest dial of a session without an END, where it is open and this caller's. */
+  closeSession(sessionKey: Buffer, caller: Buffer): Promise<void>;
 };
 
 /** What keeps people's things: opened by the commands too, which take no turns. */
@@ -86,6 +92,7 @@ export type Keeping = {
   airtime: Airtime;
   orders: Orders;
   notices: Notices;
+  apiKeys: ApiKeys;
 };
 
 /** Opens what keeps people's things, keys checked. Throws `WrongKeys`. */
@@ -108,8 +115,9 @@ export async function openKeeping(
     subscriptions: new Subscriptions(columns, digests),
     ledger,
     airtime: new Airtime(columns, digests, ledger, messages),
-    orders: new Orders(columns, digests, ledger, messages),
+    orders: new Orders(columns, ledger, messages),
     notices: new Notices(columns, digests),
+    apiKeys: new ApiKeys(digests),
   };
 }
 
@@ -150,14 +158,15 @@ export async function openEngine(database: Database, settings: EngineSettings): 
       ixo: ixoFacts(accounts, messages, random),
       airtime: airtimeFacts(ledger, messages, random),
       invest: investFacts(orders, accounts, messages, random),
+      ...settings.facts,
     },
     effects: {
       createAccount: createAccount(accounts, pending),
       changePin: changePin(accounts, pending),
-      logIn: logIn(accounts, attempts, digests),
+      logIn: logIn(accounts, attempts),
       makeLinkCode: makeLinkCode(accounts),
       linkPhone: linkPhone(accounts),
-      rememberLanguage: rememberLanguage(digests),
+      rememberLanguage,
       sms: sms(messages),
       buyAirtime: buyAirtime(airtime),
       buyStock: buyStock(orders),
@@ -185,7 +194,13 @@ export async function openEngine(database: Database, settings: EngineSettings): 
       deadline,
       kysely.transaction().execute((tx) => notices.add(tx, turns.through(sqlOf(tx)), notice, settings.codes)),
     );
-  return { ...keeping, takeTurn, takeNotice, menus, sessions: new Sessions(database.sql, box) };
+  const closeSession = async (sessionKey: Buffer, caller: Buffer) => {
+    // Whenever it was opened: the moment of the asking is after that.
+    const dial = await turns.dialAt(sessionKey, caller, 'infinity');
+    if (dial !== undefined && !dial.over) await turns.close(dial);
+  };
+  const sessions = new Sessions(database.sql, box);
+  return { ...keeping, takeTurn, takeNotice, menus, sessions, closeSession };
 }
 
 function sqlOf(tx: Transaction<Tables>): Sql {

@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Deadline } from './flow/heard.ts';
 import type { Limit } from './limits.ts';
 import { addressKey } from './limits.ts';
 import { parseNetworks } from './networks.ts';
@@ -23,6 +24,42 @@ const WRONG_TOKENS = 10;
 
 const LOOPBACK = parseNetworks('127.0.0.0/8,::1/128');
 
+/** Who may use the routes of partners: whose customers callers are, and whether a phone that they name is believed. */
+export type Partner = { name: string; mayAssertPhone: boolean };
+
+/** Whoever needs no key: only where there is none. No key has this name. */
+const NOBODY: Partner = { name: '', mayAssertPhone: true };
+
+export type PartnerSettings = {
+  /** The partner of a key, and whether there is any key at all; one that was revoked counts. */
+  find(key: string | undefined, deadline: Deadline): Promise<{ any: boolean; partner?: Partner }>;
+  production: boolean;
+  limit: Limit;
+};
+
+/** The partner who asks; or `unauthorized`; or the seconds to wait after too many wrong keys. */
+export type Admit = (
+  request: FastifyRequest,
+  deadline: Deadline,
+) => Promise<Partner | 'unauthorized' | { wait: number }>;
+
+/**
+ * Who may use the routes that want an API key (CONTRACT.md section 6): whoever has one; and, outside production and
+ * only where there is none, this machine itself (RULINGS.md 28). Keys are asked for each time, so that one that was
+ * made or revoked just now counts.
+ */
+export function makeAdmission({ find, production, limit }: PartnerSettings): Admit {
+  return async (request, deadline) => {
+    const { authorization } = request.headers;
+    const given = bearer(authorization);
+    const { any, partner } = await find(given, deadline);
+    if (partner !== undefined) return partner;
+    if (authorization === undefined) return !any && !production && isHere(request) ? NOBODY : 'unauthorized';
+    const wait = await limit(request, `key:${addressKey(request.ip)}`, WRONG_TOKENS);
+    return wait === undefined ? 'unauthorized' : { wait };
+  };
+}
+
 /** What proxies add, the standard and the widespread ones. */
 const FORWARDED =
   /^(via|(x-original-)?(x-)?forwarded(-.+)?|x-original-forwarded-for|.*client-?ip|(x-real|cf-connecting)-ip|x-envoy-external-address)$/;
@@ -44,7 +81,7 @@ export function makeGuard({ operators, made, production, limit }: GuardSettings)
     }
     if (tokens.length === 0) return production ? reply.callNotFound() : askForToken(reply);
     if (authorization === undefined) return askForToken(reply);
-    const given = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
+    const given = bearer(authorization);
     const operator = given === undefined ? undefined : find(tokens, given);
     if (operator === undefined) return refuse(request, reply, limit);
     if (!operator.scopes.has(scope)) return void reply.code(403).send({ error: 'Forbidden' });
@@ -77,6 +114,10 @@ function find(tokens: { operator: Operator; digest: Buffer }[], given: string): 
   let found: Operator | undefined;
   for (const { operator, digest: own } of tokens) if (timingSafeEqual(own, wanted)) found = operator;
   return found;
+}
+
+function bearer(authorization = ''): string | undefined {
+  return /^Bearer +(\S+)$/i.exec(authorization)?.[1];
 }
 
 /** From this machine itself, and not through anything that forwards or a page that was lured here. */

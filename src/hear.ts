@@ -63,6 +63,7 @@ export async function hearAll(
 ): Promise<Heeded[] | 'tooMany'> {
   const { menu } = place.menu;
   const { msisdn } = ears.heard;
+  const caller = ears.digests.caller(ears.heard);
   const heeded = [before];
   let at = place.from;
   for (let pieces = 0; pieces < MOST_PIECES; pieces += 1) {
@@ -71,7 +72,7 @@ export async function hearAll(
     const first = pieces === 0;
     const piece =
       whole && !place.through
-        ? { input: text, end: text.length }
+        ? { input: text.slice(at), end: text.length }
         : nextPiece(text, at, { ...hearing(menu, state), first, through: place.through });
     const address = place.addressAt(piece.end);
     const careful = place.through || !first;
@@ -85,6 +86,7 @@ export async function hearAll(
             typed: piece.input,
             state,
             msisdn,
+            caller,
             // Where a gateway sends no accumulated text, two inputs may want one address.
             turn: rowKey(sessionKey, place, ears.digests.below(address, 'input', piece.input)),
           });
@@ -122,7 +124,7 @@ export async function withFacts(
       facts[name] = await fact({
         db,
         msisdn,
-        phone: digests.phone(msisdn),
+        phone: digests.caller(heard),
         vars,
         ...(account !== undefined && { account }),
       });

@@ -12,6 +12,8 @@ export type Heard = {
   typed: string;
   state: State;
   msisdn: string;
+  /** The digest by which the caller is known. */
+  caller: Buffer;
   /** What names the turn among all turns, and what was typed in it: copies of it reach the same verdict. */
   turn: Buffer;
 };
@@ -73,13 +75,17 @@ async function changing(
  * is wrong, after the same work, and counts against that phone alone: so nobody can lock a stranger out
  * (RULINGS.md 15 and 16).
  */
-async function checkPin(parts: JudgeParts, { state, msisdn, turn }: Heard, pin: string): Promise<Verdict> {
-  const phone = parts.digests.phone(msisdn);
+async function checkPin(
+  parts: JudgeParts,
+  { state, msisdn, caller: phone, turn }: Heard,
+  pin: string,
+): Promise<Verdict> {
   return parts.slots.run(async () => {
     const { account, linked, typed } = await findAccount(parts, state, phone);
     // An ID that is nobody's is counted too, for nothing but the same work (RULINGS.md 15): by phone, so that
     // what a stranger does is not felt, or seen, on another one.
-    const id = account?.customer ?? parts.digests.customer(`nobody\0${typed}\0${msisdn}`);
+    const id =
+      account?.customer ?? parts.digests.customer(`nobody\0${typed}\0${msisdn || phone.toString('hex')}`);
     const keys = [
       { key: phone, nobody: false },
       { key: id, nobody: account === undefined },

@@ -23,6 +23,8 @@ export type Located = {
   openingAddressAt(end: number): Buffer;
   /** A second address of the same turn, by which a repeat of the request is told. */
   alias?: Buffer;
+  /** Linear sessions: another turn was taken since the request came. */
+  overtaken?: boolean;
   /** Stored with the turn where a repeat is told by its input. */
   heardDigest?: string;
 };
@@ -65,6 +67,7 @@ async function byText(heard: Heard, { turns, digests, through, deadline }: Where
  */
 async function byNewest(heard: Heard, { turns, digests, through, deadline, ttl }: Where): Promise<Located> {
   const sessionKey = digests.session(heard.gateway, heard.sessionId);
+  const before = deadline.elapsed();
   const { turn: newest, addresses, ...found } = await turns.newest(sessionKey);
   const { dial } = found;
   const id = heard.requestId;
@@ -73,7 +76,8 @@ async function byNewest(heard: Heard, { turns, digests, through, deadline, ttl }
   const heardDigest = digests.below(sessionKey, 'input', heard.text).toString('base64');
 
   const open = dial !== undefined && dial.sinceEnd === undefined && !dial.closed && dial.idle <= ttl;
-  const start = heard.text === '' && !(open && !dial.untouched);
+  const begins = heard.text === '' && !(open && !dial.untouched);
+  const start = heard.linear === undefined ? begins : heard.linear === 'open';
   // One place for the turn that follows a turn, whatever it hears: two that come at once cannot both have it.
   const addressAt = () => digests.below(newest?.address ?? root, 'hop', String((newest?.hop ?? 0) + 1));
   // And one place in the dial for an id, whichever turn it came to follow.
@@ -95,15 +99,27 @@ async function byNewest(heard: Heard, { turns, digests, through, deadline, ttl }
     known: repeat !== undefined,
     start,
     text,
-    from: 0,
+    // What was dialled through with the code was heard when the dial was opened.
+    from: open ? text.length - heard.text.length : 0,
     whole: true,
     addressAt,
     // The first screen always stands at the root, so that two starts at once are one dial.
     openingAddressAt: (end) => digests.text(sessionKey, text.slice(0, end)),
     ...(alias !== undefined && { alias }),
+    overtaken: newest !== undefined && isOvertaken(heard, newest, before),
     heardDigest,
   };
   return turn === undefined ? located : { ...located, turn };
+}
+
+/**
+ * A turn that is not the one that the request came upon, or that was taken after the request had come: who sent it
+ * has not seen that screen. Only what is certain counts (`before`: milliseconds from the request to the look-up), so
+ * that nobody who asks one thing after the other is refused.
+ */
+function isOvertaken({ linear }: Heard, newest: KnownTurn, before: number): boolean {
+  if (linear === undefined || linear === 'open') return false;
+  return linear.late || !newest.address.equals(linear.after) || newest.age <= before;
 }
 
 /** Segments behind a service code are dialled through before the text. */

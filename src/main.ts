@@ -6,12 +6,14 @@ import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { type Config, ConfigError, type Operator, readConfig, SCOPES } from './config.ts';
 import { airtimeDelivery } from './effects/buy-airtime.ts';
-import { EFFECTS } from './effects/effect.ts';
+import { EFFECTS, NEED_PHONE } from './effects/effect.ts';
 import { SMS, sendSms, smsDelivery } from './effects/sms.ts';
 import { tradeDelivery } from './effects/trade.ts';
 import { openEngine, openKeeping } from './engine.ts';
 import type { Known } from './flow/plan.ts';
+import { route } from './flow/service-code.ts';
 import { AFRICASTALKING } from './gateways/africastalking.ts';
+import { JSON_GATEWAY } from './gateways/json.ts';
 import { makeLog } from './log.ts';
 import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
@@ -49,9 +51,12 @@ const EXIT_MS = 9_000;
 /** Turns and notices are kept for this many days; then their partition is dropped, and they are deleted. */
 const RETENTION_DAYS = 35;
 
+/** What a JSON session opens that names no code (CONTRACT.md section 6); where it is missing, the default service. */
+const JSON_SERVICE = 'invest';
+
 /** What the document of a service may name. */
 function knownOf(service: string): Known {
-  return { facts: SHAPES[service] ?? {}, effects: EFFECTS };
+  return { facts: SHAPES[service] ?? {}, effects: EFFECTS, needPhone: NEED_PHONE };
 }
 
 /** A start that cannot be: what is said of it is for a person, without a stack. */
@@ -76,11 +81,13 @@ async function main(): Promise<void> {
     log.warn({ err: error }, 'the queue could not reach the database'),
   );
   const providers = chooseProviders(config.africasTalking);
+  const codes = { codes: config.serviceCodes, fallback: config.defaultService };
+  const jsonService = services.includes(JSON_SERVICE) ? JSON_SERVICE : config.defaultService;
   const engine = await openEngine(database, {
     ring,
     digestKey: config.digestKey,
     documents,
-    codes: { codes: config.serviceCodes, fallback: config.defaultService },
+    codes,
     ttl: config.sessionTtlMs,
     messages: config.messages,
     book: bookOf(config),
@@ -102,11 +109,12 @@ async function main(): Promise<void> {
     airtime,
     orders,
     columns,
+    apiKeys,
   } = engine;
   const made = config.operators.length > 0 ? undefined : madeOperator(config);
   const { enqueue } = queue;
   const hear = hearIncoming({ db: kysely, incoming, optOuts, messages, replies, enqueue });
-  const gateways = ['ixo', AFRICASTALKING, ...config.gateways.map((gateway) => gateway.name)];
+  const gateways = ['ixo', AFRICASTALKING, JSON_GATEWAY, ...config.gateways.map((gateway) => gateway.name)];
   const { app, drain } = await buildApp({
     log,
     environment: config.environment,
@@ -176,6 +184,22 @@ async function main(): Promise<void> {
         ),
       isExpected: (recipient, currency, amount, deadline) =>
         within(deadline, airtime.isExpected(kysely, recipient, currency, amount)),
+    },
+    json: {
+      ttl: config.sessionTtlMs,
+      findKey: (key, deadline) => within(deadline, apiKeys.find(database.sql, key)),
+      opens: (serviceCode) => {
+        const service = serviceCode === undefined ? jsonService : route(serviceCode, codes).service;
+        return { service, needsPhone: menus.current(service).menu.needsPhone };
+      },
+      find: (sessionId, deadline) =>
+        within(deadline, sessions.newest([digests.session(JSON_GATEWAY, sessionId)])),
+      close: (sessionId, caller, deadline) =>
+        within(
+          deadline,
+          engine.closeSession(digests.session(JSON_GATEWAY, sessionId), digests.caller(caller)),
+        ),
+      menuOf: (id) => menus.pinned(id),
     },
     connections: database.connections,
     ping: () => sql`select 1`.execute(kysely),

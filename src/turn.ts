@@ -1,7 +1,7 @@
 import { type Committed, commit } from './commit.ts';
 import { MOST_PIECES, nextPiece } from './flow/address.ts';
-import { decide, Outcome } from './flow/dial.ts';
-import type { Answer, Deadline, Heard, TakeTurn } from './flow/heard.ts';
+import { decide, Outcome, type Ruling } from './flow/dial.ts';
+import type { Answer, Deadline, Heard, TakeTurn, Unheard } from './flow/heard.ts';
 import type { Memory } from './flow/memory.ts';
 import type { Screen } from './flow/screen.ts';
 import { type Route, route, type ServiceCodes } from './flow/service-code.ts';
@@ -62,16 +62,20 @@ const EXPIRED = 'Session expired. Please dial again.';
  * will replay it.
  */
 export function makeTakeTurn(parts: Parts): TakeTurn {
-  return (heard, deadline) => within(deadline, takeTurn(parts, heard, deadline));
+  // What is not heard is told to linear sessions only.
+  return ((heard: Heard, deadline: Deadline) =>
+    within(deadline, takeTurn(parts, heard, deadline))) as TakeTurn;
 }
 
-async function takeTurn(parts: Parts, heard: Heard, deadline: Deadline): Promise<Answer> {
-  const turn = { ...parts, heard, deadline, route: route(heard.serviceCode, parts.codes) };
+async function takeTurn(parts: Parts, heard: Heard, deadline: Deadline): Promise<Answer | Unheard> {
+  const turn = { ...parts, heard, deadline, route: routeOf(heard, parts.codes) };
   let guards = 0;
+  let contested = false;
   for (let attempt = 1; attempt <= ATTEMPTS && deadline.left() > 0; attempt += 1) {
     try {
-      const answer = await tryTurn(turn);
+      const answer = await tryTurn({ ...turn, contested });
       if (answer !== 'contested') return answer;
+      contested = true;
     } catch (error) {
       // What an effect was told is no longer so: the turn is run again on fresh facts.
       guards += 1;
@@ -81,9 +85,19 @@ async function takeTurn(parts: Parts, heard: Heard, deadline: Deadline): Promise
   throw new Unavailable('contested');
 }
 
-type Turn = Parts & { heard: Heard; deadline: Deadline; route: Route };
+type Turn = Parts & {
+  heard: Heard;
+  deadline: Deadline;
+  route: Route;
+  /** It has lost a race. */
+  contested: boolean;
+};
 
-async function tryTurn(turn: Turn): Promise<Answer | 'contested'> {
+function routeOf({ service, serviceCode }: Heard, codes: ServiceCodes): Route {
+  return service === undefined ? route(serviceCode, codes) : { service, through: [] };
+}
+
+async function tryTurn(turn: Turn): Promise<Answer | Unheard | 'contested'> {
   const { turns, digests, heard, deadline, ttl } = turn;
   const located = await locate(heard, { turns, digests, through: turn.route.through, deadline, ttl });
   const { found, turn: known } = located;
@@ -92,6 +106,10 @@ async function tryTurn(turn: Turn): Promise<Answer | 'contested'> {
   const ruling = decide(found.dial, { start: located.start, known: located.known, bound }, ttl);
 
   if (ruling.do === 'refuse') return { outcome: 'invalid' };
+  if (typeof heard.linear === 'object') {
+    const unheard = await unheardOf(turn, located, ruling);
+    if (unheard !== undefined) return unheard;
+  }
   if (ruling.do === 'open') {
     if (!found.nearMidnight) return open(turn, located, ruling.dial);
     // Around midnight two instances can hold different days for one opening: the only time at which the
@@ -105,16 +123,44 @@ async function tryTurn(turn: Turn): Promise<Answer | 'contested'> {
   return goOn(turn, located, known);
 }
 
+/**
+ * Why the input of a linear session is not heard, where it is not (RULINGS.md 31). What comes to a session that is
+ * over is stored all the same, as on every gateway, so that a copy of it that is still under way is not heard either.
+ */
+async function unheardOf(
+  turn: Turn,
+  located: Located,
+  ruling: Ruling,
+): Promise<Answer | Unheard | 'contested' | undefined> {
+  const { found, turn: known } = located;
+  if (known === undefined || found.dial === undefined) return { outcome: 'invalid' };
+  const isOver = found.dial.sinceEnd !== undefined || found.dial.closed;
+  const unheard: Unheard = { outcome: isOver ? 'ended' : 'expired' };
+  if (ruling.do === 'open') return unheard;
+  // What was stored of a session that was over is no turn.
+  if (ruling.do === 'replay') return known.outcome >= Outcome.expired ? unheard : undefined;
+  if (ruling.do === 'hear') {
+    if (turn.contested || located.overtaken === true) return { outcome: 'busy' };
+    return known.hop >= MOST_HOPS ? { outcome: 'ended' } : undefined;
+  }
+  const stored = await (ruling.do === 'repeatEnd'
+    ? repeatEnd(turn, located, known)
+    : expire(turn, located, known, true));
+  return stored === 'contested' ? stored : unheard;
+}
+
 /** Another phone or another service code than the opener's (RULINGS.md 4.2). */
 function isStranger({ digests, heard }: Turn, known: KnownTurn, expired: boolean): boolean {
-  if (!known.phone.equals(digests.phone(heard.msisdn))) return true;
+  if (!known.phone.equals(digests.caller(heard))) return true;
   // Where the dial is over anyway, a turn whose key has left the ring is nobody's rather than a fault.
   return expired ? false : known.memory().serviceCode !== heard.serviceCode;
 }
 
 function replay(known: KnownTurn | undefined): Answer | 'contested' {
   if (known === undefined) return 'contested';
-  return { outcome: 'replay', service: known.service, screen: known.memory().screen };
+  const { service, menu, at } = known;
+  const { state, screen, resume } = known.memory();
+  return { outcome: 'replay', service, screen, standing: { state, menu, at, offer: resume !== undefined } };
 }
 
 /** A new dial: the first screen, and whatever was dialled through with the code. */
@@ -132,15 +178,13 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
     addressAt: openingAddressAt,
   };
   const chosen =
-    menu.languages.length > 1
-      ? await turn.languageOf(turn.db, turn.digests.phone(turn.heard.msisdn))
-      : undefined;
+    menu.languages.length > 1 ? await turn.languageOf(turn.db, turn.digests.caller(turn.heard)) : undefined;
   const language = menu.languages.find((known) => known === chosen);
   const root = turn.digests.text(sessionKey, '');
   const first = await withFacts(turn, place.service, (world) => begin(menu, world, language));
   const opening: Heeded = { end: 0, address: root, step: first };
   if (located.text === '') {
-    const earlier = await resumable(turn, menu, turn.digests.phone(turn.heard.msisdn), turn.ttl);
+    const earlier = await resumable(turn, menu, turn.digests.caller(turn.heard), turn.ttl);
     if (earlier !== undefined) {
       const step = { ...first, screen: offer(menu, first.state) };
       return commit(turn, located, [{ ...opening, step, resume: earlier }], place);
@@ -187,7 +231,7 @@ async function answerOffered(
   const { menu } = place.menu;
   const { step } = before;
   const { input, end } = located.whole
-    ? { input: located.text, end: located.text.length }
+    ? { input: located.text.slice(located.from), end: located.text.length }
     : nextPiece(located.text, located.from, { whole: false, star: false, first: true, through: false });
   const address = place.addressAt(end);
   const chosen = await answerOffer(turn.turns, input, at);
@@ -246,7 +290,7 @@ async function settle(
   if (dial === undefined) throw new Error('nothing to settle without a dial');
   const { day } = dial;
   const address = alias ?? addressAt(text.length);
-  return turns.insert(
+  const at = await turns.insert(
     {
       sessionKey,
       day,
@@ -264,4 +308,5 @@ async function settle(
     },
     deadline,
   );
+  return at !== undefined;
 }

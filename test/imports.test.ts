@@ -26,7 +26,7 @@ const MAY: Record<string, string[]> = {
   'hear.ts': ['flow', 'resume.ts', 'seal', 'services', 'store', 'judge.ts', 'locate.ts'],
   'commit.ts': ['flow', 'seal', 'store', 'effects', 'hear.ts', 'locate.ts'],
   'limits.ts': [],
-  'guard.ts': ['limits.ts', 'networks.ts'],
+  'guard.ts': ['flow', 'limits.ts', 'networks.ts'],
   sms: ['flow', 'store', 'effects', 'guard.ts'],
   operator: ['flow', 'seal', 'store', 'effects', 'guard.ts'],
   'config.ts': ['seal', 'networks.ts'],

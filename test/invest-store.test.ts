@@ -108,6 +108,7 @@ async function commit(
       effect.commit(args, {
         tx,
         msisdn: caller,
+        caller: desk.digests.phone(caller),
         enqueue: async (kind, data) => {
           ids.push(data.id);
           await enqueueOf(desk)(tx, kind, data);
@@ -612,7 +613,7 @@ for (const [name, open] of [
       const { rows } = await sql<{ count: number }>`select count(*)::int as count from stock_orders`.execute(
         db,
       );
-      const rotated = new Orders(box, desk.digests, desk.ledger, desk.messages);
+      const rotated = new Orders(box, desk.ledger, desk.messages);
       t.equal(await rotated.reseal(db), rows[0]?.count);
       t.equal(await rotated.reseal(db), 0);
     });

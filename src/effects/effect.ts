@@ -4,7 +4,10 @@ import type { Db } from '../store/accounts.ts';
 export type Committing = {
   /** The transaction of the turn: what is not written here is not part of it. */
   tx: Db;
+  /** Empty where the caller has no phone: effects that want one stand in `NEED_PHONE`. */
   msisdn: string;
+  /** The digest by which the caller is known and owns things: of the phone, or of a partner's customer. */
+  caller: Buffer;
   /** The account that is logged in when it happens. */
   account?: string;
   /** Queues a delivery in the same transaction, by its row's id. */
@@ -30,3 +33,6 @@ export const EFFECTS: Record<string, readonly string[]> = {
   buyStock: ['ref', 'stockId', 'amount', 'units', 'price', 'filled', 'rejected', 'tell'],
   sellStock: ['ref', 'stockId', 'units', 'amount', 'price', 'filled', 'rejected', 'tell'],
 };
+
+/** Those that want the caller's phone: documents with `needsPhone: false` must not name them. */
+export const NEED_PHONE: ReadonlySet<string> = new Set(['createAccount', 'linkPhone', 'sms', 'buyAirtime']);

@@ -35,11 +35,12 @@ export function sellStock(orders: Orders): EffectKind {
 
 function trade(orders: Orders, side: Side): EffectKind {
   return {
-    commit: async (args, { tx, msisdn, enqueue }) => {
+    commit: async (args, { tx, msisdn, caller, enqueue }) => {
       const { ref = '', stockId = '', filled = '', rejected = '', tell } = args;
       const wanted = {
         ref,
         caller: msisdn,
+        owner: caller,
         side,
         stockId,
         units: wholeOf(args.units),

@@ -69,7 +69,14 @@ export function lint(menu: Menu, known: Known): Finding[] {
   const found =
     broken.length > 0
       ? broken
-      : [...names(menu, known), ...answers(menu), ...keys(menu), ...ways(menu), ...reach(menu)];
+      : [
+          ...names(menu, known),
+          ...phones(menu, known),
+          ...answers(menu),
+          ...keys(menu),
+          ...ways(menu),
+          ...reach(menu),
+        ];
   const lengths = found.some(({ level }) => level === 'error')
     ? []
     : [...screens(menu, known), ...sizes(menu)];
@@ -330,6 +337,38 @@ function effectProblems(effect: Record<string, Record<string, Text>>, menu: Menu
 
 function isSpoken(menu: Menu, language: Text): boolean {
   return wordings(language).every((one) => placeholdersIn(one).length > 0 || menu.languages.includes(one));
+}
+
+/** What wants the caller's phone in a document that callers without one may use. */
+function phones(menu: Menu, known: Known): Finding[] {
+  if (menu.needsPhone) return [];
+  return nodesOf(menu).flatMap(([name, node]) => {
+    const effects = waysFrom(node).flatMap(({ effects }) => effects ?? []);
+    const texts = [
+      ...textsIn(node).flatMap(wordings),
+      ...setsOf(node).map(([, value]) => value),
+      ...waysFrom(node)
+        .flatMap(namesIn)
+        .map((value) => `{${value}}`),
+    ];
+    const named = texts.flatMap(placeholdersIn).map((placeholder) => placeholder.name);
+    const listed = 'list' in node ? [node.from] : [];
+    const facts = [...named.flatMap(factOf), ...(node.facts ?? []), ...listed];
+    const wanting = [
+      ...(named.includes('phone') ? ['{phone} has no value'] : []),
+      ...('ask' in node && node.answer.kind === 'phone' ? ['an answer of the kind phone is read by it'] : []),
+      ...facts
+        .filter((fact) => shapeOf(known, fact)?.needsPhone === true)
+        .map((fact) => `the fact ${fact} wants one`),
+      ...effects
+        .flatMap((effect) => Object.keys(effect))
+        .filter((kind) => known.needPhone?.has(kind) === true)
+        .map((kind) => `the effect ${kind} wants one`),
+    ];
+    return [...new Set(wanting)].map((problem) =>
+      error(name, `the caller may have no phone, and ${problem}: take it out, or remove needsPhone`),
+    );
+  });
 }
 
 /** Answers that nobody can give, and secrets that are kept where they are not. */

@@ -1,3 +1,4 @@
+import type { Customer } from './heard.ts';
 import type { Screen } from './screen.ts';
 import type { State } from './state.ts';
 
@@ -16,8 +17,8 @@ export type Memory = {
   heard?: string;
   /** The screen asks whether to go on with this turn of an earlier dial. */
   resume?: { sessionKey: Buffer; day: string; dial: number; address: Buffer };
-  /** Opening rows only: what an operator's debug answer shows. */
-  opening?: { sessionId: string; msisdn: string };
+  /** Opening rows only: what an operator's debug answer shows, and whose the session is. */
+  opening?: { sessionId: string; msisdn: string; customer?: Customer };
 };
 
 /** The first place says how to read the rest; a later layout takes the next number. */
@@ -43,7 +44,7 @@ type Packed = [
   account: string | null,
   notice: string | null,
   heard: string | null,
-  opening: [sessionId: string, msisdn: string] | null,
+  opening: [sessionId: string, msisdn: string, partner?: string, customer?: string] | null,
   resume: [sessionKey: string, day: string, dial: number, address: string] | null,
 ];
 
@@ -69,7 +70,7 @@ export function pack(memory: Memory): Buffer {
     state.account ?? null,
     screen.notice ?? null,
     heard ?? null,
-    opening ? [opening.sessionId, opening.msisdn] : null,
+    opening ? packedOpening(opening) : null,
     resume
       ? [resume.sessionKey.toString('base64'), resume.day, resume.dial, resume.address.toString('base64')]
       : null,
@@ -96,7 +97,12 @@ export function unpack(bytes: Buffer): Memory {
   const memory: Memory = { state, screen, serviceCode };
   if (typeof shownAt === 'string') memory.shown = Buffer.from(shownAt, 'base64');
   if (typeof heard === 'string') memory.heard = heard;
-  if (opening) memory.opening = { sessionId: opening[0], msisdn: opening[1] };
+  if (opening) {
+    const [sessionId, msisdn, partner, customer] = opening;
+    memory.opening = { sessionId, msisdn };
+    if (partner !== undefined && customer !== undefined)
+      memory.opening.customer = { partner, digest: Buffer.from(customer, 'base64') };
+  }
   if (resume) {
     const [sessionKey, day, dial, address] = resume;
     memory.resume = {
@@ -107,4 +113,10 @@ export function unpack(bytes: Buffer): Memory {
     };
   }
   return memory;
+}
+
+function packedOpening({ sessionId, msisdn, customer }: NonNullable<Memory['opening']>): Packed[18] {
+  return customer === undefined
+    ? [sessionId, msisdn]
+    : [sessionId, msisdn, customer.partner, customer.digest.toString('base64')];
 }

@@ -163,6 +163,8 @@ export const Menu = z.strictObject({
     .min(1)
     .default(['en']),
   root: Name,
+  /** Callers who are known by no phone, a partner's customers, may use it where this is false. */
+  needsPhone: z.boolean().default(true),
   budget: z.int().min(40).max(SEPTET_LIMIT).default(SEPTET_BUDGET),
   /** One line above a screen that is shown again because the choice was not on it. */
   invalid: Text.default({

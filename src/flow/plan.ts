@@ -16,12 +16,17 @@ import { measure, speltAtMost } from './text.ts';
 
 /**
  * What a fact promises: the longest that each of its values can be on a screen, in septets (`speltAtMost` for
- * values in any script), and how many rows it lists at the most.
+ * values in any script), how many rows it lists at the most, and whether it wants the caller's phone.
  */
-export type Shape = { values: Record<string, number>; rows?: number };
+export type Shape = { values: Record<string, number>; rows?: number; needsPhone?: true };
 
 /** What a document may name: facts with their shapes, effects with their arguments. */
-export type Known = { facts: Record<string, Shape>; effects: Record<string, readonly string[]> };
+export type Known = {
+  facts: Record<string, Shape>;
+  effects: Record<string, readonly string[]>;
+  /** Effects that want the caller's phone. */
+  needPhone?: ReadonlySet<string>;
+};
 
 /** The verdicts on each kind of secret. */
 export const VERDICTS: Readonly<Record<string, readonly string[]>> = {

@@ -25,14 +25,16 @@ const FORBIDDEN = /[\p{Cc}\u202A-\u202E\u2066-\u2069]/u;
 /** 3GPP TS 23.038 §6.1.2.3: no more septets than this fit a USSD string. */
 const TEXT_LIMIT = 182;
 
-/** What the subscriber typed: as long as a USSD string, and nothing that could hide in it. */
-const Text = z
+/** What a person typed: as long as a USSD string, and nothing that could hide in it. */
+export const Typed = z
   .string()
   .refine((text) => [...text].length <= TEXT_LIMIT && text.isWellFormed() && !FORBIDDEN.test(text))
-  .meta({
-    maxLength: TEXT_LIMIT,
-    description: 'All that was typed so far, joined by *; empty on the first request.',
-  });
+  .meta({ maxLength: TEXT_LIMIT });
+
+const Text = Typed.meta({
+  maxLength: TEXT_LIMIT,
+  description: 'All that was typed so far, joined by *; empty on the first request.',
+});
 
 /** Dropped where it is anything else. */
 export const dropped = <T extends z.ZodType>(schema: T) => schema.optional().catch(undefined as never);
@@ -64,8 +66,20 @@ const Refused = z.object({ error: z.string() });
 /** What a gateway of this wire format is called, how it sends input, and what it proves itself with. */
 export type UssdGateway = { name: string; mode: Heard['mode']; secret?: string };
 
-/** The ways in which a request can end (CONTRACT.md section 1), besides 405. */
-export type TurnOutcome = 'ok' | 'replay' | 'invalid' | 'unavailable' | 'limited';
+/**
+ * The ways in which a request can end (CONTRACT.md section 1), besides 405. On JSON routes also because of who asks,
+ * or of the session (section 6).
+ */
+export type TurnOutcome =
+  | 'ok'
+  | 'replay'
+  | 'invalid'
+  | 'unavailable'
+  | 'limited'
+  | 'refused'
+  | 'busy'
+  | 'ended'
+  | 'expired';
 
 export const WORDS = {
   invalid: 'END Invalid input. Please try again.',
@@ -80,6 +94,7 @@ export type TurnFacts = {
   service?: string;
   node?: string;
   msisdn?: string;
+  customer?: string;
 };
 
 declare module 'fastify' {
@@ -182,14 +197,14 @@ export function refuseOthers(
   url: string,
   allowed: HTTPMethods[],
   config: FastifyContextConfig = {},
+  refusal: object = { error: 'Method not allowed' },
 ): void {
   app.route({
     method: app.supportedMethods.filter((method) => !allowed.includes(method)),
     url,
     config,
     schema: { hide: true },
-    onRequest: async (_request, reply) =>
-      reply.code(405).header('allow', allowed.join(', ')).send({ error: 'Method not allowed' }),
+    onRequest: async (_request, reply) => reply.code(405).header('allow', allowed.join(', ')).send(refusal),
     handler: async () => {},
   });
 }

@@ -6,6 +6,7 @@ import type { KeyRing } from '../seal/keys.ts';
 import { hashPin, oneTimePin } from '../seal/pin.ts';
 import type { Accounts, Db } from '../store/accounts.ts';
 import type { Airtime } from '../store/airtime.ts';
+import type { ApiKeys, ListedKey } from '../store/api-keys.ts';
 import type { Attempts } from '../store/attempts.ts';
 import { CatalogueError, readCatalogue } from '../store/catalogue.ts';
 import type { IncomingMessages } from '../store/incoming.ts';
@@ -35,6 +36,7 @@ export type CommandParts = {
   airtime: Airtime;
   orders: Orders;
   columns: Box;
+  apiKeys: ApiKeys;
   enqueue: Enqueue;
 };
 
@@ -118,10 +120,44 @@ async function find({ db, accounts }: Pick<CommandParts, 'db' | 'accounts'>, [cu
   return found;
 }
 
+const KEYS = 'write: keys create <name> [--may-assert-phone], keys list, or keys revoke <name or number>';
+
+/** The API keys of partners (CONTRACT.md section 6): a new one is shown once and never again. */
+const keys: Command = async ({ db, apiKeys }, [what, name = '', ...options]) => {
+  const isName = /^[a-z][a-z0-9-]{0,29}$/.test(name);
+  if (what === 'list' && name === '')
+    return (await apiKeys.list(db)).map(listed).join('\n') || 'There is no key.';
+  if (what === 'create') {
+    const known = options.every((option) => option === '--may-assert-phone');
+    if (!known) throw new CommandRefused(KEYS);
+    if (!isName) throw new CommandRefused('a name is a small letter and up to 29 small letters, digits or -');
+    const key = await apiKeys.create(db, name, options.length > 0);
+    const believed = options.length > 0 ? 'Phone numbers that it names are believed.' : '';
+    return `${key}\nThis is the key of ${name}. It is kept nowhere: write it down now. ${believed}`.trimEnd();
+  }
+  if (what === 'revoke' && options.length === 0 && (isName || /^\d{1,9}$/.test(name))) {
+    const count = await apiKeys.revoke(db, isName ? name : Number(name));
+    if (count === 0) throw new CommandRefused('there is no such key that is not revoked');
+    return count === 1 ? 'The key is revoked.' : `${count} keys are revoked.`;
+  }
+  throw new CommandRefused(KEYS);
+};
+
+function listed({ id, name, mayAssertPhone, createdAt, revokedAt }: ListedKey): string {
+  const words = [
+    `${id}  ${name}`,
+    ...(mayAssertPhone ? ['may assert phones'] : []),
+    `made ${createdAt.toISOString().slice(0, 10)}`,
+    ...(revokedAt === null ? [] : [`revoked ${revokedAt.toISOString().slice(0, 10)}`]),
+  ];
+  return words.join(', ');
+}
+
 /** What an operator may run beside the service. */
 export const COMMANDS: Record<string, Command> = {
   'pins:rotate': rotate,
   'pins:reset': reset,
   unlock,
   instruments,
+  keys,
 };

@@ -13,7 +13,12 @@ export async function collectSchemas(app: FastifyInstance): Promise<void> {
         version: '1',
         description: 'Made from the schemas that validate the requests.',
       },
-      components: { securitySchemes: { operator: { type: 'http', scheme: 'bearer' } } },
+      components: {
+        securitySchemes: {
+          operator: { type: 'http', scheme: 'bearer' },
+          partner: { type: 'http', scheme: 'bearer' },
+        },
+      },
     },
     transform: jsonSchemaTransform,
   });

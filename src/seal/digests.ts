@@ -31,9 +31,23 @@ export class Digests {
     return digest(this.#session, Buffer.from(gateway), ZERO, Buffer.from(sessionId));
   }
 
-  /** The look-up digest of a phone number (E.164 with its plus). */
+  /**
+   * The look-up digest of a phone number (E.164 with its plus). Throws where there is none: otherwise all who have
+   * no phone would own the same things.
+   */
   phone(msisdn: string): Buffer {
+    if (msisdn === '') throw new Error('the caller has no phone');
     return digest(this.#phone, Buffer.from(msisdn));
+  }
+
+  /** By what a caller is known, and owns things: the phone, else being a partner's customer. */
+  caller({ msisdn, customer }: { msisdn: string; customer?: { digest: Buffer } }): Buffer {
+    return msisdn === '' && customer !== undefined ? customer.digest : this.phone(msisdn);
+  }
+
+  /** A customer of a partner, by the partner's own id of it: ids of different partners are different people. */
+  customerOf(partner: string, id: string): Buffer {
+    return this.key('customer', `${partner}\0${id}`);
   }
 
   /** The look-up digest of a Customer ID or a link code, upper case. */
@@ -67,7 +81,16 @@ export class Digests {
 
   /** What stands in logs instead of a phone number: `m_` and 48 bits in hex. */
   pseudonym(msisdn: string): string {
-    return `m_${createHmac('sha256', this.#pseudonym).update(msisdn).digest('hex').slice(0, 12)}`;
+    return `m_${this.#hidden(Buffer.from(msisdn))}`;
+  }
+
+  /** What stands in logs instead of a partner's customer: `c_` and 48 bits in hex. */
+  customerPseudonym(customer: Buffer): string {
+    return `c_${this.#hidden(customer)}`;
+  }
+
+  #hidden(value: Buffer): string {
+    return createHmac('sha256', this.#pseudonym).update(value).digest('hex').slice(0, 12);
   }
 }
 

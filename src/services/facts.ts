@@ -6,7 +6,10 @@ import { AIRTIME_FACTS } from './airtime/shapes.ts';
 import { INVEST_FACTS } from './invest/shapes.ts';
 import { IXO_FACTS } from './ixo/shapes.ts';
 
-/** Who is asking for a fact, and with which values of the session. */
+/**
+ * Who is asking for a fact. `phone` is the digest by which the caller is known and owns things; that of a partner's
+ * customer where there is no phone, and then `msisdn` is empty.
+ */
 export type Asking = {
   db: Db;
   msisdn: string;

@@ -135,6 +135,8 @@ export class Messages {
   /** Whether a subscriber may cause one more message to this phone today. */
   async hasRoom(db: Db, msisdn: string): Promise<boolean> {
     const { prefixes, dailyMax } = this.#limits;
+    // A partner's customer has no phone.
+    if (msisdn === '') return false;
     if (prefixes.length > 0 && !prefixes.some((prefix) => msisdn.startsWith(prefix))) return false;
     const { rows } = await sql<{ own: number; all: number }>`
       select

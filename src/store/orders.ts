@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type Selectable, sql } from 'kysely';
 import type { Box } from '../seal/box.ts';
-import type { Digests } from '../seal/digests.ts';
 import { type Db, GuardFailed } from './accounts.ts';
 import { instrumentById } from './instruments.ts';
 import type { Balance, Book, Ledger } from './ledger.ts';
@@ -27,6 +26,8 @@ export type NewOrder = {
   ref: string;
   /** Who orders: their number, or what stands for one. */
   caller: string;
+  /** The digest by which they are known and own things. */
+  owner: Buffer;
   side: Side;
   stockId: string;
   /** Millionths of a share. */
@@ -67,13 +68,11 @@ type Row = Selectable<Tables['stock_orders']>;
  */
 export class Orders {
   readonly #box: Box;
-  readonly #digests: Digests;
   readonly #ledger: Ledger;
   readonly #messages: Messages;
 
-  constructor(box: Box, digests: Digests, ledger: Ledger, messages: Messages) {
+  constructor(box: Box, ledger: Ledger, messages: Messages) {
     this.#box = box;
-    this.#digests = digests;
     this.#ledger = ledger;
     this.#messages = messages;
   }
@@ -94,10 +93,9 @@ export class Orders {
    * there is not enough, the reference is taken, or the phone can be sent no more messages.
    */
   async order(tx: Db, wanted: NewOrder, tell: boolean): Promise<string> {
-    const { ref, caller, side, stockId, units, amountMinor, priceMinor, filled, rejected } = wanted;
+    const { ref, owner, caller, side, stockId, units, amountMinor, priceMinor, filled, rejected } = wanted;
     const stock = await instrumentById(tx, stockId);
     if (stock?.priceMinor !== priceMinor || !isFair(wanted)) throw new GuardFailed();
-    const owner = this.#digests.phone(caller);
     const hold = await this.#hold(tx, owner, stock.symbol, { side, units, amountMinor });
     const hasNumber = NUMBER.test(caller);
     const message = tell && hasNumber ? await this.#messages.promise(tx, caller) : null;

@@ -4,8 +4,22 @@ import { type Box, SealError } from '../seal/box.ts';
 import { bytes, type Sql } from './sql.ts';
 import { rowKey } from './turns.ts';
 
-/** A dial as an operator sees it. */
-export type Session = { last: Memory; opening: Memory; ended: boolean; age: number };
+/** A dial as it stands: its first and its newest turn. */
+export type Session = {
+  opening: Memory;
+  last: Memory;
+  /** It is over, whatever the reason. */
+  ended: boolean;
+  /** It was closed without an END. */
+  closed: boolean;
+  /** Milliseconds since the newest turn, and when that was: since 1970. */
+  age: number;
+  at: number;
+  /** Of the newest turn. */
+  address: Buffer;
+  service: string;
+  menu: number;
+};
 
 const TODAY = `(now() at time zone 'utc')::date`;
 
@@ -35,12 +49,12 @@ const LIST_ACTIVE = `
 
 /** The newest dial of any of the session keys, with its first and its newest turn. */
 const SESSION = `
-  select d.session_key, d.day::text as day, d.dial, d.ended,
+  select d.session_key, d.day::text as day, d.dial, d.ended, d.closed,
     extract(epoch from clock_timestamp() - d.last_at)::float8 * 1000 as age_ms,
-    f.address as first_address, f.sealed as first_sealed, l.address as last_address, l.sealed as last_sealed
+    extract(epoch from l.at)::float8 as epoch, l.service, l.menu, f.address as first_address, f.sealed as first_sealed, l.address as last_address, l.sealed as last_sealed
   from (
     select t.session_key, t.day, t.dial, min(t.at) as opened, bool_or(t.ended) as ended,
-      max(t.at) filter (where t.outcome < ${Outcome.expired}) as last_at
+      bool_or(t.outcome = ${Outcome.closed}) as closed, max(t.at) filter (where t.outcome < ${Outcome.expired}) as last_at
     from turns t
     where t.session_key = any($1::bytea[]) and t.day between ${TODAY} - 1 and ${TODAY}
     group by 1, 2, 3 order by 4 desc, 2 desc, 3 desc limit 1) d
@@ -48,7 +62,7 @@ const SESSION = `
     select t.address, t.sealed from turns t
     where t.session_key = d.session_key and t.day = d.day and t.dial = d.dial and t.hop = 0 limit 1) f on true
   join lateral (
-    select t.address, t.sealed from turns t
+    select t.address, t.sealed, t.at, t.service, t.menu from turns t
     where t.session_key = d.session_key and t.day = d.day and t.dial = d.dial and t.outcome < ${Outcome.expired}
     order by t.at desc, t.hop desc limit 1) l on true`;
 
@@ -84,7 +98,17 @@ export class Sessions {
     const opening = this.#open(row.session_key, row, row.first_address, row.first_sealed);
     const last = this.#open(row.session_key, row, row.last_address, row.last_sealed);
     if (opening === undefined || last === undefined) return undefined;
-    return { opening, last, ended: row.ended as boolean, age: row.age_ms as number };
+    return {
+      opening,
+      last,
+      ended: row.ended as boolean,
+      closed: row.closed as boolean,
+      age: row.age_ms as number,
+      at: Math.round((row.epoch as number) * 1000),
+      address: bytes(row.last_address),
+      service: row.service as string,
+      menu: row.menu as number,
+    };
   }
 
   /** Undefined where it does not open (its key left the ring, it was changed): it must not hide all the others. */

@@ -72,6 +72,14 @@ export type Tables = {
     address: Uint8Array;
     at: Generated<Date>;
   };
+  api_keys: {
+    id: Generated<number>;
+    name: string;
+    digest: Uint8Array;
+    may_assert_phone: boolean;
+    created_at: Generated<Date>;
+    revoked_at: Date | null;
+  };
   subscribers: { phone: Uint8Array; language: string; updated_at: Generated<Date> };
   messages: {
     id: string;

@@ -25,8 +25,12 @@ const DIAL_COLUMNS = `d.day::text as day, d.dial, d.closed,
   extract(epoch from clock_timestamp() - d.last_at)::float8 * 1000 as idle_ms,
   extract(epoch from clock_timestamp() - d.ended_at)::float8 * 1000 as since_end_ms`;
 
+/** In seconds since 1970: the same number for the same row, whoever reads it. */
+const EPOCH = (at: string) => `extract(epoch from ${at})::float8`;
+
 const TURN_COLUMNS = (t: string) => `${t}.address, ${t}.hop, ${t}.phone, ${t}.service, ${t}.menu, ${t}.sealed,
-  ${t}.ended as turn_ended, ${t}.at as turn_at`;
+  ${t}.ended as turn_ended, ${t}.outcome as turn_outcome, ${t}.at as turn_at,
+  ${EPOCH(`${t}.at`)} as turn_epoch`;
 
 /**
  * One look-up for a whole batch (RULINGS.md 18). The candidate addresses of a request travel as one
@@ -80,9 +84,14 @@ export const DIAL_AT = `
     where t.session_key = $1 and t.day = d.day and t.dial = d.dial and t.hop = 0 limit 1) o on o.phone = $2
   where date_trunc('second', d.opened) <= $3::timestamptz`;
 
+/** Whether a dial has ended by another turn than these. */
+export const ENDED_BY_ANOTHER = `
+  select 1 from turns t where t.session_key = $1 and t.day = $2::date and t.dial = $3
+    and t.ended and t.outcome < ${Outcome.expired} and not (t.address = any($4::bytea[])) limit 1`;
+
 /** The newest dial of a phone on a service: what the index on openings is for. */
 export const LAST_DIAL = `
-  select ${TURN_COLUMNS('t')}, t.session_key, t.day::text as day, t.dial, t.outcome,
+  select ${TURN_COLUMNS('t')}, t.session_key, t.day::text as day, t.dial,
     extract(epoch from clock_timestamp() - t.at)::float8 * 1000 as turn_age_ms
   from (
     select o.session_key, o.day, o.dial from turns o
@@ -105,7 +114,7 @@ const INSERT = (conflict: string) => `
     r(session_key, day, dial, address, hop, ended, outcome, node, menu, network, phone, service, sealed, asked)
   where r.asked > extract(epoch from (select clock_timestamp()))::float8 - ${FRESH_SECONDS}
   order by r.session_key, r.dial, r.address
-  ${conflict} returning session_key, day::text as day, dial, address`;
+  ${conflict} returning session_key, day::text as day, dial, address, ${EPOCH('at')} as epoch`;
 
 export const INSERT_MANY = INSERT('on conflict (session_key, day, dial, address) do nothing');
 /** A walk is all or nothing: the first row that exists undoes the statement. */

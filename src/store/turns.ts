@@ -4,7 +4,17 @@ import { type Memory, pack, unpack } from '../flow/memory.ts';
 import type { Box } from '../seal/box.ts';
 import { Lane } from './lane.ts';
 import { bytes, type Row, type Sql, SqlState, sqlState, Unavailable } from './sql.ts';
-import { DIAL_AT, INSERT_ALL, INSERT_MANY, LAST_DIAL, LOOK_UP, NEWEST, READ, THE_END } from './turns-sql.ts';
+import {
+  DIAL_AT,
+  ENDED_BY_ANOTHER,
+  INSERT_ALL,
+  INSERT_MANY,
+  LAST_DIAL,
+  LOOK_UP,
+  NEWEST,
+  READ,
+  THE_END,
+} from './turns-sql.ts';
 
 /** Addresses that are no digest of a text: rows that say something of a dial, of which there is to be one. */
 export const Reserved = {
@@ -40,6 +50,9 @@ export type KnownTurn = {
   menu: number;
   /** Milliseconds since its commit. */
   age: number;
+  /** The same by the clock: milliseconds since 1970. */
+  at: number;
+  outcome: Outcome;
   ended: boolean;
   /** Opens the seal. Throws `SealError`. */
   memory(): Memory;
@@ -50,7 +63,7 @@ export type WholeDial = {
   sessionKey: Buffer;
   day: string;
   dial: number;
-  turns: (KnownTurn & { outcome: Outcome })[];
+  turns: KnownTurn[];
 };
 
 /** The answer of a look-up. */
@@ -92,7 +105,7 @@ export class Turns {
   readonly #box: Box;
   readonly #midnightSeconds: number;
   readonly #lookUps: Lane<Question, Found>;
-  readonly #inserts: Lane<NewTurn, boolean>;
+  readonly #inserts: Lane<NewTurn, number | undefined>;
   readonly #makePartitions: () => Promise<void>;
 
   /**
@@ -115,7 +128,7 @@ export class Turns {
     );
     this.#inserts = new Lane(
       (turns) => this.#insertMany(laneSql, turns),
-      async (turn) => first(await this.#insertSingly(turn)),
+      async (turn) => (await this.#insertSingly(turn))[0],
     );
   }
 
@@ -124,20 +137,20 @@ export class Turns {
     return this.#lookUps.add({ sessionKey, addresses }, deadline);
   }
 
-  /** Inserts one turn; false where it exists already. */
-  insert(turn: NewTurn, deadline: Deadline): Promise<boolean> {
+  /** Inserts one turn. When, in milliseconds since 1970; undefined where it exists already. */
+  insert(turn: NewTurn, deadline: Deadline): Promise<number | undefined> {
     return this.#inserts.add(turn, deadline);
   }
 
-  /** Inserts the turns of a walk, all or none; false where one of them exists already. */
-  async insertAll(turns: NewTurn[]): Promise<boolean> {
+  /** Inserts the turns of a walk, all or none. When, as above; undefined where one of them exists already. */
+  async insertAll(turns: NewTurn[]): Promise<number | undefined> {
     try {
       const rows = await this.#withPartition(() =>
         this.#sql('turns_insert_all', INSERT_ALL, this.#columns(turns)),
       );
-      return rows.length === turns.length;
+      return rows.length === turns.length ? milliseconds(first(rows).epoch) : undefined;
     } catch (error) {
-      if (sqlState(error) === SqlState.uniqueViolation) return false;
+      if (sqlState(error) === SqlState.uniqueViolation) return undefined;
       throw error;
     }
   }
@@ -161,9 +174,19 @@ export class Turns {
   }
 
   /** The turn with which the service ended a dial. */
-  async theEnd(sessionKey: Buffer, dial: { day: string; dial: number }): Promise<KnownTurn | undefined> {
+  async theEnd(sessionKey: Buffer, dial: FoundDial): Promise<KnownTurn | undefined> {
     const [row] = await this.#sql('turns_end', THE_END, [sessionKey, dial.day, dial.dial]);
     return row && this.#turn(row, sessionKey, dial);
+  }
+
+  /** Whether the service has ended a dial by another turn than these. */
+  async endedByAnother(
+    sessionKey: Buffer,
+    dial: { day: string; dial: number },
+    addresses: Buffer[],
+  ): Promise<boolean> {
+    const values = [sessionKey, dial.day, dial.dial, addresses];
+    return (await this.#sql('turns_ended_by_another', ENDED_BY_ANOTHER, values)).length > 0;
   }
 
   /** The newest dial of a phone on a service, yesterday's or today's. */
@@ -176,10 +199,7 @@ export class Turns {
       day: first.day as string,
       dial: first.dial as number,
     };
-    const turns = rows.map((row) => ({
-      ...this.#turn(row, dial.sessionKey, dial),
-      outcome: row.outcome as Outcome,
-    }));
+    const turns = rows.map((row) => this.#turn(row, dial.sessionKey, dial));
     return { ...dial, turns };
   }
 
@@ -211,7 +231,7 @@ export class Turns {
       network: null,
       memory: NOTHING,
     });
-    return written === true;
+    return written !== undefined;
   }
 
   /** The same table through another connection, without the lane: for what happens under a lock. */
@@ -233,27 +253,28 @@ export class Turns {
     return found;
   }
 
-  async #insertMany(sql: Sql, turns: NewTurn[]): Promise<boolean[]> {
+  async #insertMany(sql: Sql, turns: NewTurn[]): Promise<(number | undefined)[]> {
     // Two of one batch may want one key with different contents (two phones, two inputs): only the first is
     // sent, so that whoever is told that it happened is the one whose row it is.
     const firsts = new Map<string, NewTurn>();
     for (const turn of turns) if (!firsts.has(keyOf(turn))) firsts.set(keyOf(turn), turn);
     const columns = this.#columns([...firsts.values()]);
     const rows = await this.#withPartition(() => sql('turns_insert_many', INSERT_MANY, columns));
-    const written = new Set(
-      rows.map((row) =>
-        keyOf({
+    const written = new Map(
+      rows.map((row) => {
+        const key = keyOf({
           sessionKey: bytes(row.session_key),
           day: row.day as string,
           dial: row.dial as number,
           address: bytes(row.address),
-        }),
-      ),
+        });
+        return [key, milliseconds(row.epoch)];
+      }),
     );
-    return turns.map((turn) => firsts.get(keyOf(turn)) === turn && written.has(keyOf(turn)));
+    return turns.map((turn) => (firsts.get(keyOf(turn)) === turn ? written.get(keyOf(turn)) : undefined));
   }
 
-  #insertSingly(turn: NewTurn): Promise<boolean[]> {
+  #insertSingly(turn: NewTurn): Promise<(number | undefined)[]> {
     return this.#insertMany(this.#sql, [turn]);
   }
 
@@ -320,6 +341,8 @@ export class Turns {
       service: row.service as string,
       menu: row.menu as number,
       age: row.turn_age_ms as number,
+      at: milliseconds(row.turn_epoch),
+      outcome: row.turn_outcome as Outcome,
       ended: row.turn_ended as boolean,
       memory: () => unpack(this.#box.open(sealed, rowKey(sessionKey, dial, address), dial.day)),
     };
@@ -354,6 +377,11 @@ function keyOf({
   address,
 }: Pick<NewTurn, 'sessionKey' | 'day' | 'dial' | 'address'>): string {
   return `${sessionKey.toString('latin1')}${day}\0${dial}\0${address.toString('latin1')}`;
+}
+
+/** Seconds as the database has them, in whole milliseconds. */
+function milliseconds(epoch: unknown): number {
+  return Math.round((epoch as number) * 1000);
 }
 
 function secondsFromMidnight(clock: number): number {

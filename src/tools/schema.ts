@@ -14,6 +14,7 @@ const SAID = {
   service: 'The name of its folder.',
   languages: 'Languages of every text; a dial begins in the first one.',
   root: 'The first screen.',
+  needsPhone: 'False for a service that callers without a phone, the customers of partners, may use too.',
   budget: 'Septets that a screen may use: 160, or up to 182 where every carrier shows them.',
   invalid: 'The line above a screen that is shown again because the choice was not on it.',
   tries: 'So many invalid answers in a row end the session.',

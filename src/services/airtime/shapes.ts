@@ -4,5 +4,5 @@ import type { Shape } from '../../flow/plan.ts';
 export const AIRTIME_FACTS = {
   wallet: { values: { balance: 16, book: 4 } },
   order: { values: { ref: 8 } },
-  sms: { values: { room: 3 } },
+  sms: { values: { room: 3 }, needsPhone: true },
 } satisfies Record<string, Shape>;

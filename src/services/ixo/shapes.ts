@@ -4,6 +4,6 @@ import type { Shape } from '../../flow/plan.ts';
 export const IXO_FACTS = {
   newAccount: { values: { customerId: 9, room: 3 } },
   details: { values: { customerId: 9, name: 40, email: 60 } },
-  sms: { values: { room: 3 } },
+  sms: { values: { room: 3 }, needsPhone: true },
   link: { values: { code: 9 } },
 } satisfies Record<string, Shape>;
