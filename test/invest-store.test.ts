@@ -394,7 +394,10 @@ for (const [name, open] of [
       t.same(await orders.pending(db, owner, 30), []);
       const told = desk.enqueued.filter(({ kind }) => kind === SMS);
       t.equal(told.length, 1);
-      t.match(await desk.messages.toSend(db, told[0]?.id ?? ''), { msisdn: phone, body: 'It was filled.' });
+      t.match(await desk.messages.toSend(db, told[0]?.id ?? ''), {
+        to: [{ msisdn: phone }],
+        text: 'It was filled.',
+      });
 
       const sold = (await commit(desk, 'sell', selling(stock, 333_333n), phone)) ?? '';
       t.same(await shares(), [0n, 333_333n], 'the shares are held');
@@ -439,7 +442,7 @@ for (const [name, open] of [
       const cheap = await stockOf(db, 'CHEAP');
       const phone = phoneOf(110);
       const owner = digests.phone(phone);
-      await inTransaction(desk, 0, (tx) => ledger.fund(tx, owner, 'USD', 10n ** 17n));
+      await inTransaction(desk, 0, (tx) => ledger.fund(tx, owner, 'USD', 8n * 10n ** 15n));
       const good = (await commit(desk, 'buy', buying(stock, 1_000n), phone)) ?? '';
       await deliveryOf(desk).deliver([good]);
       const refused = async (side: 'buy' | 'sell', args: Record<string, string>, why: string) =>

@@ -694,7 +694,7 @@ t.test('over two processes', async (t) => {
   });
 
   await t.test('the other services, by structure', async (t) => {
-    const ixo = await opened(two, { phoneNumber });
+    const ixo = await opened(two, { phoneNumber, serviceCode: '*1234#' });
     t.equal(isScreen(t, ixo.first, 'ixo').currentState, 'preMenu');
     t.match(ixo.first.body.data.menu.options, [
       { key: '1', label: 'Know More', nextState: /./ },
@@ -710,7 +710,7 @@ t.test('over two processes', async (t) => {
 
   await t.test('operators see and count them', async (t) => {
     const headers = { authorization: 'Bearer a-token-for-this-test' };
-    const session = await opened(one, { phoneNumber });
+    const session = await opened(one, { phoneNumber, serviceCode: '*1234#' });
     const seen = await fetch(`${one}/api/ussd/debug/${session.sessionId}`, { headers });
     t.match(await seen.json(), {
       sessionId: session.sessionId,
