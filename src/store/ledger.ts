@@ -58,10 +58,7 @@ export class Ledger {
     return { free: BigInt(of('cash') ?? this.#start(currency)), held: BigInt(of('held') ?? 0) };
   }
 
-  /**
-   * Money from outside, into the wallet of a phone. Returns the entry and the balance after it. Throws `GuardFailed`
-   * where that would be more than can be told.
-   */
+  /** Money from outside, into the wallet of a phone. Returns the entry and the balance after it. */
   async fund(
     tx: Db,
     owner: Buffer,
@@ -75,7 +72,6 @@ export class Ledger {
       { account: cash, amount },
     ]);
     const { free } = await this.balance(tx, owner, currency);
-    if (free > MOST_MINOR) throw new GuardFailed();
     return { entry, free };
   }
 
@@ -318,8 +314,14 @@ export type Credit = {
   operator: string;
 };
 
-/** What came of a credit: made now, made before by the same request, or the key belongs to another one. */
-export type Credited = { id: string; balanceMinor: bigint; outcome: 'made' | 'repeated' } | 'other';
+/**
+ * What came of a credit: made now, made before by the same request; the key belongs to another one; or the balance
+ * would be more than can be told.
+ */
+export type Credited =
+  | { id: string; balanceMinor: bigint; outcome: 'made' | 'repeated' }
+  | 'other'
+  | 'tooMuch';
 
 /** Credits a wallet, once per key. */
 export async function credit(db: Db, box: Box, ledger: Ledger, wanted: Credit): Promise<Credited> {
@@ -334,6 +336,8 @@ export async function credit(db: Db, box: Box, ledger: Ledger, wanted: Credit): 
       if (!bytes(known.asked).equals(wanted.asked)) return 'other';
       return { id: known.id, balanceMinor: BigInt(known.balance), outcome: 'repeated' };
     }
+    const before = await ledger.balance(tx, wanted.owner, wanted.currency);
+    if (before.free + wanted.amountMinor > MOST_MINOR) return 'tooMuch';
     const { entry, free } = await ledger.fund(tx, wanted.owner, wanted.currency, wanted.amountMinor);
     await tx
       .insertInto('wallet_credits')
