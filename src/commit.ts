@@ -74,7 +74,7 @@ function told(service: string, { screen, ...standing }: Taken, at: number): Answ
 }
 
 /** What one dial makes happen, one thing behind the other. */
-const DIAL_LOCK = 7_007;
+const DIAL_LOCK = 7_010;
 
 /** Another copy, or another way of saying the same, has done it. */
 class DoneBefore extends Error {

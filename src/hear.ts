@@ -2,7 +2,7 @@ import { MOST_PIECES, nextPiece, piecesLeft } from './flow/address.ts';
 import type { Heard } from './flow/heard.ts';
 import type { Menu } from './flow/menu.ts';
 import type { Facts, Needs, Step, World } from './flow/state.ts';
-import { hearing, isWalkable, secretOf, step } from './flow/step.ts';
+import { hearing, isWalkable, secretOf, step, wantsSeeing } from './flow/step.ts';
 import type { Judge } from './judge.ts';
 import type { Located } from './locate.ts';
 import type { Resumable } from './resume.ts';
@@ -77,7 +77,7 @@ export async function hearAll(
     const address = place.addressAt(piece.end);
     const careful = place.through || !first;
     const secret = secretOf(menu, state, piece.input);
-    if (secret !== undefined && careful) break;
+    if (careful && (secret !== undefined || wantsSeeing(menu, state, piece.input))) break;
     const input =
       secret === undefined
         ? piece.input

@@ -200,7 +200,10 @@ t.test('a buy that is confirmed by 20 copies over two processes is one order', a
   const { data } = read(text);
   t.equal(data.menu.isEndState, true);
   t.same(data.menu.options, []);
-  t.match(data.menu.text, /^Your order is placed: [\d.]+ AAPL for USD 100\.\nRef [A-Z2-9]{8}$/);
+  t.match(
+    data.menu.text,
+    /^Your order is placed: [\d.]+ AAPL for USD 100\.\nRef [A-Z2-9]{8}\. No SMS will follow\.$/,
+  );
   await settled(house);
   t.same(await house.rows('select side, state, amount_minor::int as amount from stock_orders'), [
     { side: 'buy', state: 'filled', amount: 10_000 },
@@ -222,7 +225,7 @@ t.test('two sessions that spend one balance: one order, one polite refusal', asy
     sessions.map(({ sessionId }, index) => choose(house.urls[index] ?? '', sessionId, 1)),
   );
   const states = ends.map(({ currentState }) => currentState).toSorted();
-  t.same(states, ['ORDER_PLACED', 'TOO_LITTLE']);
+  t.same(states, ['ORDER_PLACED_SILENTLY', 'TOO_LITTLE']);
   t.match(
     ends.find(({ currentState }) => currentState === 'TOO_LITTLE')?.menu.text,
     /^You have USD 400: not enough\.$/,
@@ -244,7 +247,7 @@ t.test('bought, sold in part and whole, and read again', async (t) => {
   t.match(await choose(url, sessionId, 1, 2, '999'), { currentState: 'NOT_THAT_MANY' });
   const asked = await choose(url, sessionId, 1, 2, '0,05');
   t.match(asked, { currentState: 'SELL_CONFIRMATION', menu: { text: /^Sell 0\.05 MSFT\nfor USD/ } });
-  t.match(await choose(url, sessionId, 1), { currentState: 'ORDER_PLACED' });
+  t.match(await choose(url, sessionId, 1), { currentState: 'ORDER_PLACED_SILENTLY' });
   await settled(house);
   const again = await session(url, 'life');
   const all = await choose(url, again.sessionId, 2, 1, 1, 1, 1);
@@ -297,4 +300,28 @@ t.test('whoever has an account confirms with its PIN', async (t) => {
   await settled(house);
   t.same(await house.rows('select side, state from stock_orders'), [{ side: 'buy', state: 'filled' }]);
   await reconciles(t, house);
+});
+
+t.test('nobody confirms what they have not been shown, and a right PIN is no wrong one', async (t) => {
+  const house = await open(t);
+  const [url = ''] = house.urls;
+  const phoneNumber = '+254711000778';
+  const say = async (sessionId: string, serviceCode: string, text: string) =>
+    (await post(url, { sessionId, serviceCode, phoneNumber, text })).body;
+  for (const text of ['', '2', '2*2', '2*2*Bo', '2*2*Bo*00', '2*2*Bo*00*48213'])
+    await say('account', '*1234#', text);
+  t.match(await say('account', '*1234#', '2*2*Bo*00*48213*48213'), /^END Your account is open/);
+
+  t.match(await say('walk', '*384#', '1*1*1*1*1'), /^CON Buy [\d.]+ /, 'a walk stops at the confirmation');
+  t.match(await say('walk', '*384#', '1*1*1*1*1*1'), /^CON Enter your PIN/);
+
+  await house.rows('update instruments set price_minor = price_minor + 1');
+  t.match(await say('walk', '*384#', '1*1*1*1*1*1*48213'), /^CON The price has changed\. Buy /);
+  t.match(await say('walk', '*384#', '1*1*1*1*1*1*48213*1'), /^CON Enter your PIN/);
+  t.same(await house.rows('select sum(tries)::int as tries from pin_counters where tries > 0'), [
+    { tries: null },
+  ]);
+  await house.rows('update instruments set price_minor = 999999999');
+  t.match(await say('walk', '*384#', '1*1*1*1*1*1*48213*1*48213'), /^CON USD 10 buys none of /);
+  t.same(await house.rows('select 1 from stock_orders'), []);
 });

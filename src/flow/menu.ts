@@ -48,6 +48,8 @@ const Option = z.strictObject({
   to: To,
   /** Values that the choice keeps in the session. */
   set: z.record(Name, z.string()).optional(),
+  /** Only whoever has been shown the screen may choose it: no walk passes it (CONTRACT.md section 1). */
+  seen: z.boolean().optional(),
 });
 
 const Options = z.array(Option).min(1);

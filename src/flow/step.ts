@@ -97,6 +97,11 @@ export function secretOf(menu: Menu, state: State, input: string): Ask | undefin
   return optionsOf(node).some(({ key }) => sameKey(key, input)) ? undefined : node;
 }
 
+/** Whether an input is a choice that nobody makes who has not been shown the screen. */
+export function wantsSeeing(menu: Menu, state: State, input: string): boolean {
+  return optionsOf(nodeAt(menu, state.node)).some(({ key, seen }) => seen === true && sameKey(key, input));
+}
+
 /** Whether a walk may pass what would happen here (RULINGS.md 3). */
 export function isWalkable(effects: Effect[]): boolean {
   return effects.every(({ kind }) => WALKABLE.has(kind));

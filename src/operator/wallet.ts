@@ -56,7 +56,7 @@ export async function wallet(
         response: {
           200: Credited_.describe('It had been made before'),
           201: Credited_,
-          409: Failure.describe('The key belongs to another credit'),
+          409: Failure.describe('The key belongs to another credit, or the wallet would hold too much'),
           ...REFUSALS,
         },
       },
@@ -72,7 +72,7 @@ export async function wallet(
         reason,
         operator: request.operator ?? '',
       });
-      const outcome = done === 'other' ? 'refused' : done.outcome;
+      const outcome = typeof done === 'string' ? 'refused' : done.outcome;
       request.log.info(
         {
           operator: request.operator,
@@ -83,6 +83,7 @@ export async function wallet(
         },
         'credit',
       );
+      if (done === 'tooMuch') return reply.code(409).send({ error: 'The wallet would hold too much' });
       if (done === 'other')
         return reply.code(409).send({ error: 'idempotencyKey belongs to another credit' });
       const body = { id: done.id, currency, amountMinor, balanceMinor: Number(done.balanceMinor) };
