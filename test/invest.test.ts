@@ -322,6 +322,10 @@ t.test('nobody confirms what they have not been shown, and a right PIN is no wro
     { tries: null },
   ]);
   await house.rows('update instruments set price_minor = 999999999');
-  t.match(await say('walk', '*384#', '1*1*1*1*1*1*48213*1*48213'), /^CON USD 10 buys none of /);
+  t.match(
+    await say('walk', '*384#', '1*1*1*1*1*1*48213*1*48213'),
+    /^CON The price has changed\. Buy 0\.000001 /,
+    'as often as it does, and never for what was not shown',
+  );
   t.same(await house.rows('select 1 from stock_orders'), []);
 });

@@ -227,7 +227,7 @@ t.test('what the version before has written', async (t) => {
   const sent = await insert('+254777000003', 'Sent before', 'sent');
   const failed = await insert('+254777000004', 'Failed before', 'failed');
 
-  t.same(await migrateServer(DATABASE_URL, MIGRATIONS), ['0005-sms']);
+  t.equal((await migrateServer(DATABASE_URL, MIGRATIONS))[0], '0005-sms');
   const beside = await insert('+254777000005', 'Written beside', 'queued');
   const promisedBeside = await insert('+254777000006', '', 'promised');
   for (const [id, text] of [
