@@ -2,7 +2,7 @@ import { type AirtimeProvider, ProviderError } from '../providers/provider.ts';
 import { type Db, GuardFailed } from '../store/accounts.ts';
 import type { Airtime, Moved, Order } from '../store/airtime.ts';
 import { endDelivery } from '../store/outbox.ts';
-import { codeOf, type Delivery, type Enqueue } from './delivery.ts';
+import { type Delivery, type Enqueue, eachAlone } from './delivery.ts';
 import type { EffectKind } from './effect.ts';
 import { SMS } from './sms.ts';
 
@@ -57,16 +57,14 @@ export function airtimeDelivery(
     const answer = await askFor(order);
     if ('again' in answer && !(await soldUnheard(id, answer.again))) return answer.again;
     await db.transaction().execute(async (tx) => {
-      if ('again' in answer) {
-        await end(tx, await airtime.failed(tx, id));
-        await endDelivery(tx, id, 'done');
-      } else if ('refused' in answer) {
-        await end(tx, await airtime.failed(tx, id));
-        await endDelivery(tx, id, 'refused', answer.refused);
-      } else {
-        await end(tx, await airtime.sent(tx, id, provider.name, answer.providerId));
-        await endDelivery(tx, id, 'done');
-      }
+      // The outbox before the order, as where it is given up or tried again: the other way round they could meet.
+      if ('refused' in answer) await endDelivery(tx, id, 'refused', answer.refused);
+      else await endDelivery(tx, id, 'done');
+      const moved =
+        'providerId' in answer
+          ? await airtime.sent(tx, id, provider.name, answer.providerId)
+          : await airtime.failed(tx, id);
+      await end(tx, moved);
     });
     return undefined;
   };
@@ -75,16 +73,7 @@ export function airtimeDelivery(
     batch: 5,
     workers: 4,
     retries: RETRIES,
-    deliver: async (ids) => {
-      const again = new Map<string, string>();
-      await Promise.all(
-        ids.map(async (id) => {
-          const code = await deliverOne(id).catch(codeOf);
-          if (code !== undefined) again.set(id, code);
-        }),
-      );
-      return again;
-    },
+    deliver: (ids) => eachAlone(ids, deliverOne),
     giveUp: async (tx, id) => end(tx, await airtime.failed(tx, id)),
     revive: (tx, id) => airtime.revive(tx, id),
   };

@@ -25,6 +25,24 @@ export type Delivery = {
 /** Queues one row for its kind, in a transaction: it is there when the transaction is. */
 export type Enqueue = (tx: Db, kind: string, data: { id: string }) => Promise<void>;
 
+/**
+ * Delivers each row by itself, so that one that fails does not hold up the others. `deliverOne` returns why a row is
+ * to be tried again, and nothing where it came to an end.
+ */
+export async function eachAlone(
+  ids: string[],
+  deliverOne: (id: string) => Promise<string | undefined>,
+): Promise<ReadonlyMap<string, string>> {
+  const again = new Map<string, string>();
+  await Promise.all(
+    ids.map(async (id) => {
+      const code = await deliverOne(id).catch(codeOf);
+      if (code !== undefined) again.set(id, code);
+    }),
+  );
+  return again;
+}
+
 /** Why an attempt failed, as operators see it: a code, never the words of the error. */
 export function codeOf(error: unknown): string {
   const { code, name } = (error ?? {}) as { code?: unknown; name?: unknown };

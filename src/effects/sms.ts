@@ -4,7 +4,7 @@ import type { Digests } from '../seal/digests.ts';
 import type { Db } from '../store/accounts.ts';
 import type { Call, Judged, Messages } from '../store/messages.ts';
 import { endDelivery } from '../store/outbox.ts';
-import { codeOf, type Delivery, type Enqueue } from './delivery.ts';
+import { type Delivery, type Enqueue, eachAlone } from './delivery.ts';
 import type { EffectKind } from './effect.ts';
 
 /** The kind of a queued call: one text to some phones. */
@@ -75,19 +75,21 @@ export function smsDelivery(
     const answer = await ask(provider, call, senders);
     if ('again' in answer) return answer.again;
     return db.transaction().execute(async (tx) => {
+      // The outbox before the messages, as where they are given up or tried again: else the two could meet.
       if ('refused' in answer) {
-        await messages.failed(tx, id, answer.refused);
         await endDelivery(tx, id, 'refused', answer.refused);
+        await messages.failed(tx, id, answer.refused);
         return undefined;
       }
-      await messages.answered(tx, call, provider.name, answer.judged);
-      const later = answer.judged.find(({ outcome }) => outcome === 'later');
-      if (later !== undefined) return later.code;
-      const refused = answer.judged.find(({ outcome }) => outcome === 'refused');
-      const all = answer.judged.every(({ outcome }) => outcome === 'refused');
-      if (all && refused !== undefined) await endDelivery(tx, id, 'refused', refused.code);
-      else await endDelivery(tx, id, 'done');
-      return undefined;
+      const { judged } = answer;
+      const later = judged.find(({ outcome }) => outcome === 'later');
+      const accepted = judged.some(({ outcome }) => outcome === 'accepted');
+      if (later === undefined) {
+        if (accepted) await endDelivery(tx, id, 'done');
+        else await endDelivery(tx, id, 'refused', judged[0]?.code);
+      }
+      await messages.answered(tx, call, provider.name, judged);
+      return later?.code;
     });
   };
   return {
@@ -95,16 +97,7 @@ export function smsDelivery(
     batch: 10,
     workers: 2,
     retries: RETRIES,
-    deliver: async (ids) => {
-      const again = new Map<string, string>();
-      await Promise.all(
-        ids.map(async (id) => {
-          const code = await deliverOne(id).catch(codeOf);
-          if (code !== undefined) again.set(id, code);
-        }),
-      );
-      return again;
-    },
+    deliver: (ids) => eachAlone(ids, deliverOne),
     giveUp: (tx, id) => messages.failed(tx, id, 'gave_up'),
     revive: (tx, id) => messages.again(tx, id),
   };

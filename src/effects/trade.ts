@@ -3,7 +3,7 @@ import { ProviderError } from '../providers/provider.ts';
 import { type Db, GuardFailed } from '../store/accounts.ts';
 import type { Ended, Order, Orders, Side } from '../store/orders.ts';
 import { endDelivery } from '../store/outbox.ts';
-import { codeOf, type Delivery, type Enqueue } from './delivery.ts';
+import { type Delivery, type Enqueue, eachAlone } from './delivery.ts';
 import type { EffectKind } from './effect.ts';
 import { SMS } from './sms.ts';
 
@@ -14,7 +14,7 @@ export const TRADE = 'trade';
 const RETRIES = 30;
 
 /**
- * For one order at the exchange, in milliseconds: below the 15 s after which the queue gives it to somebody else. It
+ * For one order at the exchange, in milliseconds: below the 10 s after which the queue gives it to somebody else. It
  * may be done all the same: the same key is asked again.
  */
 const PATIENCE_MS = 8_000;
@@ -93,16 +93,7 @@ export function tradeDelivery(
     batch: 5,
     workers: 4,
     retries: RETRIES,
-    deliver: async (ids) => {
-      const again = new Map<string, string>();
-      await Promise.all(
-        ids.map(async (id) => {
-          const code = await deliverOne(id).catch(codeOf);
-          if (code !== undefined) again.set(id, code);
-        }),
-      );
-      return again;
-    },
+    deliver: (ids) => eachAlone(ids, deliverOne),
     giveUp: async (tx, id) => end(tx, await orders.rejected(tx, id, null, null)),
     revive: (tx, id) => orders.revive(tx, id),
   };

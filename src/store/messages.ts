@@ -441,7 +441,7 @@ export class Messages {
     return { ...row, phoneNumber: this.#box.open(msisdn, place('msisdn', row.id)).toString() };
   }
 
-  /** What was promised or queued and is not so any more is not sent. */
+  /** What waits to be sent and is not so any more is not sent. */
   async withdraw(tx: Db, call: string): Promise<void> {
     await tx
       .updateTable('messages')
@@ -510,6 +510,7 @@ export class Messages {
 
   /** In one order, so that two calls cannot wait for one another. */
   async #lockReports(tx: Db, providerIds: string[]): Promise<void> {
+    if (providerIds.length === 0) return;
     await sql`
       select pg_advisory_xact_lock(${REPORT_LOCK}, hash) from (
         select distinct hashtext(id) as hash from unnest(${providerIds}::text[]) ids(id) order by 1) ordered`.execute(
