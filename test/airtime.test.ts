@@ -397,3 +397,26 @@ t.test('sold, the answer lost, and every repeat called a duplicate: the report i
   t.match(shop.fake.messages.map(({ text }) => text).join(), /^KES 50 airtime was sent to/);
   await reconciles(t, shop);
 });
+
+t.test('in production a report that anybody could have sent moves nothing', async (t) => {
+  const CALLBACK_SECRET = 'a-secret-of-callbacks';
+  const shop = await openShop(t, 1, {}, { NODE_ENV: 'production', CALLBACK_SECRET });
+  const phone = phoneOf(1);
+  await credit(shop, phone, 5_000);
+  await buy(t, shop, phone);
+  await settled(shop);
+  const [{ requestId = '' } = {}] = shop.fake.purchases;
+  const report = async (path: string, status: string) => {
+    const told = await ask(`${shop.urls[0]}${path}/airtime/status`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ phoneNumber: phone, status, requestId, value: 'KES 50.0000' }),
+    });
+    t.equal(`${told.status} ${told.body.toString()}`, '200 OK');
+    return (await shop.rows<{ state: string }>('select state from airtime_orders'))[0]?.state;
+  };
+  t.equal(await report('', 'Failed'), 'sent', 'no money comes back');
+  t.equal(await report('', 'Success'), 'sent', 'and nobody can say that it never will');
+  t.equal(await report(`/c/${CALLBACK_SECRET}`, 'Failed'), 'refunded', 'the provider can');
+  await reconciles(t, shop);
+});

@@ -19,12 +19,17 @@ export type Shop = {
   rows<T extends object>(sql: string): Promise<T[]>;
 };
 
-export async function openShop(t: Test, processes: number, options: FakeOptions = {}): Promise<Shop> {
+export async function openShop(
+  t: Test,
+  processes: number,
+  options: FakeOptions = {},
+  settings: Record<string, string> = {},
+): Promise<Shop> {
   const { url: DATABASE_URL } = await database(t);
   const fake = await fakeAfricasTalking(t, options);
   const gateways = await Promise.all(
     Array.from({ length: processes }, () =>
-      startGateway(t, { DATABASE_URL, OPERATOR_TOKEN: TOKEN, ...fake.environment }),
+      startGateway(t, { DATABASE_URL, OPERATOR_TOKEN: TOKEN, ...fake.environment, ...settings }),
     ),
   );
   const client = new pg.Client({ connectionString: DATABASE_URL });
