@@ -242,6 +242,34 @@ export type Tables = {
     ordered_at: Generated<Date>;
     ended_at: Date | null;
   };
+  tasks: {
+    id: string;
+    reference: string;
+    phone: Uint8Array;
+    matter: Uint8Array;
+    sealed: Uint8Array;
+    source: 'ussd' | 'telerivet';
+    priority: number;
+    state: Generated<'open' | 'assigned' | 'closed'>;
+    requests: Generated<number>;
+    opened_at: Generated<Date>;
+    asked_at: Generated<Date>;
+    changed_at: Generated<Date>;
+    assignee: string | null;
+    closed_at: Date | null;
+    router: string | null;
+    router_id: string | null;
+    tried_at: Date | null;
+    heard_at: Date | null;
+  };
+  task_events: {
+    id: string;
+    task_id: string;
+    at: Generated<Date>;
+    kind: 'opened' | 'repeated' | 'handed' | 'assigned' | 'released' | 'closed' | 'reopened';
+    by: string;
+    sealed: Uint8Array | null;
+  };
   ussd_notices: {
     id: Generated<string>;
     gateway: string;
