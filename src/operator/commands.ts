@@ -9,6 +9,7 @@ import type { Airtime } from '../store/airtime.ts';
 import type { ApiKeys, ListedKey } from '../store/api-keys.ts';
 import type { Attempts } from '../store/attempts.ts';
 import { CatalogueError, readCatalogue } from '../store/catalogue.ts';
+import { type Erased, EraseRefused, erase } from '../store/erase.ts';
 import type { IncomingMessages } from '../store/incoming.ts';
 import { type Listing, loadInstruments } from '../store/instruments.ts';
 import { rewrapDigestKey } from '../store/keyring.ts';
@@ -17,6 +18,7 @@ import type { Messages } from '../store/messages.ts';
 import type { Notices } from '../store/notices.ts';
 import type { Orders } from '../store/orders.ts';
 import type { Subscriptions } from '../store/subscriptions.ts';
+import type { Tasks } from '../store/tasks.ts';
 
 /** A command that cannot be carried out; what is said is for a person. */
 export class CommandRefused extends Error {
@@ -35,6 +37,7 @@ export type CommandParts = {
   digests: Digests;
   airtime: Airtime;
   orders: Orders;
+  tasks: Tasks;
   columns: Box;
   apiKeys: ApiKeys;
   enqueue: Enqueue;
@@ -48,7 +51,8 @@ const MOST_PASSES = 10;
 
 /** Seals everything but turns again under the active key, beside the running service (RULINGS.md 26). */
 const rotate: Command = async (parts) => {
-  const { db, ring, accounts, messages, incoming, subscriptions, notices, airtime, orders, columns } = parts;
+  const { db, ring, accounts, messages, incoming, subscriptions, notices } = parts;
+  const { airtime, orders, tasks, columns } = parts;
   let count = (await rewrapDigestKey(db, ring)) ? 1 : 0;
   for (let pass = 1; ; pass += 1) {
     const found =
@@ -59,6 +63,7 @@ const rotate: Command = async (parts) => {
       (await notices.reseal(db)) +
       (await airtime.reseal(db)) +
       (await orders.reseal(db)) +
+      (await tasks.reseal(db)) +
       (await resealCredits(db, columns));
     count += found;
     if (found === 0) break;
@@ -153,6 +158,36 @@ function listed({ id, name, mayAssertPhone, createdAt, revokedAt }: ListedKey): 
   return words.join(', ');
 }
 
+/** Removes a person everywhere (RULINGS.md 34, docs/privacy.md). Their number is never said. */
+const erasePerson: Command = async (parts, [option, msisdn = '', ...more]) => {
+  if (option !== '--phone' || more.length > 0 || !/^\+[1-9]\d{6,14}$/.test(msisdn))
+    throw new CommandRefused('say `erase --phone <number>`, the number as +221770000001');
+  try {
+    return erasedInWords(await erase(parts.db, parts, msisdn));
+  } catch (error) {
+    if (error instanceof EraseRefused) throw new CommandRefused(`nothing was erased: ${error.message}`);
+    throw error;
+  }
+};
+
+function erasedInWords({ removed, cut, stillTyping, unswept }: Erased): string {
+  const list = (counts: Record<string, number>) =>
+    Object.entries(counts)
+      .map(([kind, count]) => `${count} ${kind}`)
+      .join(', ');
+  const words = [
+    list(removed) && `Removed: ${list(removed)}.`,
+    list(cut) && `Cut out of what stays: ${list(cut)}.`,
+  ].filter(Boolean);
+  if (words.length === 0) words.push('Nothing of this phone was found.');
+  if (stillTyping)
+    words.push('Somebody is still typing in a session of this phone: say it again when it is over.');
+  if (unswept.length > 0)
+    words.push(`The server clears away by itself what was in ${unswept.join(', ')} (autovacuum).`);
+  words.push('Backups and archived logs of the database keep all of it until they expire.');
+  return words.join('\n');
+}
+
 /** What an operator may run beside the service. */
 export const COMMANDS: Record<string, Command> = {
   'pins:rotate': rotate,
@@ -160,4 +195,5 @@ export const COMMANDS: Record<string, Command> = {
   unlock,
   instruments,
   keys,
+  erase: erasePerson,
 };
