@@ -24,6 +24,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       router text,                             -- the far side that it was handed to, and its id there
       router_id text,
       tried_at timestamptz,                    -- when creating it there was begun last: it may be there since
+      leased_until timestamptz,                -- until then one process is telling the far side of it
+      told_at timestamptz,                     -- the newest event of task_events that the far side knows of
       heard_at timestamptz,                    -- the newest event of the far side that moved it, by its clock
       check ((state = 'closed') = (closed_at is not null)),
       check (router_id is null or router is not null)

@@ -10,6 +10,7 @@ import {
   LogController,
 } from 'fastify';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
+import { type DeskParts, desk } from './desk/tasks.ts';
 import type { TakeTurn } from './flow/heard.ts';
 import type { TakeNotice } from './flow/notice.ts';
 import { africastalkingGateway } from './gateways/africastalking.ts';
@@ -20,6 +21,8 @@ import { whatIsWrong } from './gateways/faults.ts';
 import { type JsonParts, jsonGateway } from './gateways/json.ts';
 import { refuseFor } from './gateways/json-errors.ts';
 import { limited, type UssdGateway } from './gateways/screens.ts';
+import { type TelerivetParts, telerivetListener } from './gateways/telerivet.ts';
+import { type TwilioEventsParts, twilioEvents } from './gateways/twilio-events.ts';
 import { ussdGateway } from './gateways/ussd.ts';
 import { makeAdmission, makeGuard, type Operator, type PartnerSettings } from './guard.ts';
 import { addLimits, addressKey } from './limits.ts';
@@ -64,6 +67,9 @@ export type AppParts = {
   sms: Omit<SendersParts, 'guard' | 'pseudonym'> & Omit<ListParts, 'guard'>;
   smsCallbacks: Omit<SmsCallbackParts, 'pseudonym' | 'production'>;
   wallet: Pick<WalletParts, 'credit' | 'book'>;
+  telerivet: Omit<TelerivetParts, 'pseudonym'>;
+  twilio: Omit<TwilioEventsParts, 'limit'>;
+  desk: Omit<DeskParts, 'guard'> & { count: MetricsParts['tasks'] };
   airtime: Pick<AirtimeParts, 'report' | 'isExpected'>;
   json: Pick<JsonParts, 'ttl' | 'opens' | 'find' | 'close' | 'menuOf'> & { findKey: PartnerSettings['find'] };
   connections(): { total: number; idle: number; waiting: number };
@@ -125,6 +131,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     guard,
     activeSessions: parts.sessions.count,
     deliveries: parts.outbox.count,
+    tasks: parts.desk.count,
     connections: parts.connections,
   });
 
@@ -185,12 +192,23 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     const { pseudonym } = screens;
     await scope.register(airtimeOfAfricastalking, { ...parts.airtime, pseudonym, production });
     await scope.register(smsOfAfricastalking, { ...parts.smsCallbacks, pseudonym, production });
+    await scope.register(telerivetListener, { ...parts.telerivet, pseudonym });
   };
 
   await app.register(gateways, {});
   if (parts.callbackSecret !== undefined) {
     await app.register(gateways, { prefix: '/c/:callback', secret: parts.callbackSecret });
   }
+  // Signed by who sends it: neither GATEWAY_ALLOW nor the secret of callbacks opens or closes it.
+  await app.register(async (scope) => {
+    scope.addHook('onRequest', async (request, reply) => {
+      if (isGone(request)) return reply.hijack();
+    });
+    scope.addHook('onResponse', report);
+    const unsigned = (request: FastifyRequest) =>
+      limit(request, `unsigned:${addressKey(request.ip)}`, parts.rateLimit.max);
+    await scope.register(twilioEvents, { ...parts.twilio, limit: unsigned });
+  });
   const { findKey, ...json } = parts.json;
   // Partners prove themselves with a key and come from anywhere: neither GATEWAY_ALLOW nor the secret of callbacks,
   // which are for those that carry no credentials, opens or closes these routes.
@@ -234,6 +252,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     });
     await scope.register(smsList, { guard, list: parts.sms.list, find: parts.sms.find });
     await scope.register(effects, { guard, list: parts.outbox.list, retry: parts.outbox.retry });
+    await scope.register(desk, { guard, ...parts.desk });
     await scope.register(wallet, { guard, digests: parts.digests, ...parts.wallet });
   });
   await app.register(docs);

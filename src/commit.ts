@@ -112,6 +112,7 @@ async function commitEffects(
           tx,
           msisdn: turn.heard.msisdn,
           caller: turn.digests.caller(turn.heard),
+          serviceCode: turn.heard.serviceCode,
           enqueue: (kind: string, data: { id: string }) => turn.enqueue(tx, kind, data),
         };
         for (const [ordinal, { kind, args, account }] of step.effects.entries()) {

@@ -73,6 +73,10 @@ const base = text
   )
   .transform((value) => new URL(value).href.replace(/\/+$/, ''));
 
+/** An id of Twilio's, which begins with what it is of. */
+const sid = (kind: string) =>
+  text.regex(new RegExp(`^${kind}[A-Za-z0-9]{1,64}$`), `must be an id that begins with ${kind}`).optional();
+
 /** Every variable: what it must look like, and what it is where it is not set. */
 const Environment = z.object({
   NODE_ENV: z
@@ -94,7 +98,7 @@ const Environment = z.object({
   SESSION_TTL_SECONDS: whole(1, 3600, 180),
   USSD_INPUT_MODE: z.enum(['cumulative', 'latest'], 'must be cumulative or latest').default('cumulative'),
   SERVICE_CODES: text
-    .default('*1234#=ixo,*123#=demo,*144#=airtime,*384#=invest')
+    .default('*1234#=ixo,*123#=demo,*144#=airtime,*384#=invest,*555#=support')
     .transform(parsed(parseServiceCodes)),
   DEFAULT_SERVICE: text.default('ixo'),
   TRUST_PROXY_ENABLED: yesNo,
@@ -110,6 +114,7 @@ const Environment = z.object({
     .optional(),
   REDIS_URL: url('redis:', 'rediss:').optional(),
   MESSAGE_RETENTION_DAYS: whole(1, 3_650, 30),
+  DESK_RETENTION_DAYS: whole(1, 3_650, 90),
   SMS_DAILY_MAX: whole(0, 100_000_000, 10_000),
   SMS_PREFIXES: text.default('').transform(parsed(parsePrefixes)),
   SMS_REPLIES: text.optional(),
@@ -122,6 +127,16 @@ const Environment = z.object({
     .optional(),
   AT_SHORTCODE: text.regex(/^\d{3,8}$/, 'must be a short code of 3 to 8 digits').optional(),
   AT_KEYWORD: text.regex(/^[A-Za-z0-9]{1,20}$/, 'must be 1 to 20 letters or digits').optional(),
+  TWILIO_ACCOUNT_SID: sid('AC'),
+  TWILIO_AUTH_TOKEN: text.regex(/^[!-~]{8,200}$/, 'must be 8 to 200 printable ASCII characters').optional(),
+  TWILIO_WORKSPACE_SID: sid('WS'),
+  TWILIO_WORKFLOW_SID: sid('WW'),
+  TWILIO_TASK_CHANNEL: text
+    .regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be the name or the SID of a task channel')
+    .default('default'),
+  TWILIO_BASE_URL: base.default('https://taskrouter.twilio.com'),
+  TWILIO_EVENTS_URL: url('https:', 'http:').optional(),
+  TELERIVET_SECRET: text.regex(/^[!-~]{8,200}$/, 'must be 8 to 200 printable ASCII characters').optional(),
 });
 
 /** What the process runs with. */
@@ -148,12 +163,26 @@ export type Config = {
   redisUrl?: string;
   /** Texts of messages are dropped after so many days. */
   messageRetentionDays: number;
+  /** Requests for help are erased when nothing has happened to them for so many days. */
+  deskRetentionDays: number;
   /** What subscribers may cause in a day, and to which numbers (RULINGS.md 14). */
   messages: { dailyMax: number; prefixes: string[] };
   /** The document of automatic answers, where it is not the one that comes along. */
   smsReplies?: string;
   /** There only with credentials; without them a simulator stands in, and nothing leaves. */
   africasTalking?: { username: string; apiKey: string; baseUrl: string; contentUrl: string };
+  /** There only with credentials; without them the desk keeps its tasks to itself. */
+  twilio?: {
+    accountSid: string;
+    authToken: string;
+    workspaceSid: string;
+    workflowSid?: string;
+    taskChannel: string;
+    baseUrl: string;
+    /** Where TaskRouter posts its events, as it is set there; found from the request where it is not given. */
+    eventsUrl?: string;
+  };
+  telerivetSecret?: string;
   /** Whom messages are from: bulk ones a sender id, those that can be answered a short code and its keyword. */
   smsFrom: { senderId?: string; shortCode?: string; keyword?: string };
 };
@@ -181,9 +210,11 @@ export function readConfig(
     problems.push('DATABASE_URL: is required in production; the embedded database is for trying things out');
   }
   problems.push(
-    ...without(set, 'AT_USERNAME', 'AT_API_KEY'),
-    ...without(set, 'AT_API_KEY', 'AT_USERNAME'),
+    ...together(set, 'AT_USERNAME', 'AT_API_KEY'),
     ...without(set, 'AT_KEYWORD', 'AT_SHORTCODE'),
+    ...together(set, 'TWILIO_ACCOUNT_SID', 'TWILIO_AUTH_TOKEN', 'TWILIO_WORKSPACE_SID'),
+    ...without(set, 'TWILIO_WORKFLOW_SID', 'TWILIO_ACCOUNT_SID'),
+    ...without(set, 'TWILIO_EVENTS_URL', 'TWILIO_ACCOUNT_SID'),
   );
   problems.push(...unknownServices(set, services));
   if (!result.success || problems.length > 0) throw new ConfigError(problems);
@@ -214,9 +245,12 @@ export function readConfig(
     ...(env.CALLBACK_SECRET !== undefined && { callbackSecret: env.CALLBACK_SECRET }),
     ...(env.REDIS_URL !== undefined && { redisUrl: env.REDIS_URL }),
     messageRetentionDays: env.MESSAGE_RETENTION_DAYS,
+    deskRetentionDays: env.DESK_RETENTION_DAYS,
     messages: { dailyMax: env.SMS_DAILY_MAX, prefixes: env.SMS_PREFIXES },
     ...(env.SMS_REPLIES !== undefined && { smsReplies: env.SMS_REPLIES }),
     ...africasTalkingOf(env),
+    ...twilioOf(env),
+    ...(env.TELERIVET_SECRET !== undefined && { telerivetSecret: env.TELERIVET_SECRET }),
     smsFrom: {
       ...(env.AT_SENDER_ID !== undefined && { senderId: env.AT_SENDER_ID }),
       ...(env.AT_SHORTCODE !== undefined && { shortCode: env.AT_SHORTCODE }),
@@ -236,6 +270,31 @@ function africasTalkingOf({
   const baseUrl = AT_BASE_URL ?? (username === 'sandbox' ? AT_SANDBOX : AT_LIVE);
   const contentUrl = AT_CONTENT_URL ?? (baseUrl === AT_LIVE ? AT_LIVE_CONTENT : baseUrl);
   return { africasTalking: { username, apiKey, baseUrl, contentUrl } };
+}
+
+/** With credentials: whose workspace, and where. */
+function twilioOf(env: z.infer<typeof Environment>): Pick<Config, 'twilio'> {
+  const { TWILIO_ACCOUNT_SID: accountSid, TWILIO_AUTH_TOKEN: authToken } = env;
+  const { TWILIO_WORKSPACE_SID: workspaceSid, TWILIO_WORKFLOW_SID: workflowSid } = env;
+  const { TWILIO_EVENTS_URL: eventsUrl } = env;
+  if (accountSid === undefined || authToken === undefined || workspaceSid === undefined) return {};
+  return {
+    twilio: {
+      ...{ accountSid, authToken, workspaceSid },
+      ...(workflowSid !== undefined && { workflowSid }),
+      taskChannel: env.TWILIO_TASK_CHANNEL,
+      baseUrl: env.TWILIO_BASE_URL,
+      ...(eventsUrl !== undefined && { eventsUrl }),
+    },
+  };
+}
+
+/** Variables of which all are set, or none. */
+function together(set: Record<string, string | undefined>, ...names: string[]): string[] {
+  const given = names.filter((name) => set[name] !== undefined);
+  return names
+    .filter((name) => given.length > 0 && set[name] === undefined)
+    .map((name) => `${name}: is required with ${given.join(' and ')}`);
 }
 
 /** A variable that means nothing without another one. */

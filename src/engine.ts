@@ -5,6 +5,7 @@ import { createAccount } from './effects/create-account.ts';
 import type { Enqueue } from './effects/delivery.ts';
 import { linkPhone, makeLinkCode } from './effects/link-phone.ts';
 import { logIn } from './effects/log-in.ts';
+import { openTask } from './effects/open-task.ts';
 import { rememberLanguage } from './effects/remember-language.ts';
 import { sms } from './effects/sms.ts';
 import { buyStock, sellStock } from './effects/trade.ts';
@@ -23,6 +24,7 @@ import type { Fact } from './services/facts.ts';
 import { shippedCatalogue } from './services/invest/catalogue.ts';
 import { investFacts } from './services/invest/facts.ts';
 import { ixoFacts } from './services/ixo/facts.ts';
+import { supportFacts } from './services/support/facts.ts';
 import { Accounts } from './store/accounts.ts';
 import { Airtime } from './store/airtime.ts';
 import { ApiKeys } from './store/api-keys.ts';
@@ -43,6 +45,7 @@ import { type Row, type Sql, within } from './store/sql.ts';
 import { languageOf } from './store/subscribers.ts';
 import { Subscriptions } from './store/subscriptions.ts';
 import type { Tables } from './store/tables.ts';
+import { Tasks } from './store/tasks.ts';
 import { Turns } from './store/turns.ts';
 import { makeTakeTurn } from './turn.ts';
 
@@ -91,6 +94,7 @@ export type Keeping = {
   ledger: Ledger;
   airtime: Airtime;
   orders: Orders;
+  tasks: Tasks;
   notices: Notices;
   apiKeys: ApiKeys;
 };
@@ -116,6 +120,7 @@ export async function openKeeping(
     ledger,
     airtime: new Airtime(columns, digests, ledger, messages),
     orders: new Orders(columns, ledger, messages),
+    tasks: new Tasks(columns, digests),
     notices: new Notices(columns, digests),
     apiKeys: new ApiKeys(digests),
   };
@@ -129,7 +134,7 @@ export async function openKeeping(
 export async function openEngine(database: Database, settings: EngineSettings): Promise<Engine> {
   const { kysely } = database;
   const keeping = await openKeeping(database, settings);
-  const { digests, accounts, attempts, messages, ledger, airtime, orders, notices } = keeping;
+  const { digests, accounts, attempts, messages, ledger, airtime, orders, tasks, notices } = keeping;
   const random = settings.randomCode ?? randomCode;
   const box = new Box(settings.ring, 'turns');
   const pending = new PendingPins(new Box(settings.ring, 'pins'));
@@ -158,6 +163,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
       ixo: ixoFacts(accounts, messages, random),
       airtime: airtimeFacts(ledger, messages, random),
       invest: investFacts(orders, accounts, messages, random),
+      support: supportFacts(tasks, random),
       ...settings.facts,
     },
     effects: {
@@ -171,6 +177,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
       buyAirtime: buyAirtime(airtime),
       buyStock: buyStock(orders),
       sellStock: sellStock(orders),
+      openTask: openTask(tasks),
     },
     // Outside a transaction through the statements that survive a connection that was ended.
     languageOf: (db, phone) =>

@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
+import { bind } from './bindings.ts';
 import { type Config, ConfigError, type Operator, readConfig, SCOPES } from './config.ts';
 import { airtimeDelivery } from './effects/buy-airtime.ts';
-import { EFFECTS, NEED_PHONE } from './effects/effect.ts';
-import { SMS, sendSms, smsDelivery } from './effects/sms.ts';
+import { EFFECTS, NEED_PHONE, QUIET } from './effects/effect.ts';
+import { taskDelivery } from './effects/open-task.ts';
+import { smsDelivery } from './effects/sms.ts';
 import { tradeDelivery } from './effects/trade.ts';
 import { openEngine, openKeeping } from './engine.ts';
 import type { Known } from './flow/plan.ts';
@@ -19,17 +21,17 @@ import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { exchangeSimulator } from './providers/exchange.ts';
+import { twilioTaskRouter } from './providers/twilio.ts';
 import { type Queue, startQueue } from './queue.ts';
 import { KeyError, type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
-import { hearIncoming } from './sms/incoming.ts';
 import { RepliesError, readReplies } from './sms/replies.ts';
 import { type Database, openEmbeddedDatabase, openPostgres } from './store/database.ts';
 import { DirectoryInUse } from './store/embedded.ts';
 import { hasDigestKey, WrongKeys } from './store/keyring.ts';
-import { type Book, credit } from './store/ledger.ts';
+import type { Book } from './store/ledger.ts';
 import { migrate, migrateServer } from './store/migrate.ts';
-import { countDeliveries, forgetDelivered, listDeliveries } from './store/outbox.ts';
+import { forgetDelivered } from './store/outbox.ts';
 import { dropPartitions, makePartitions } from './store/partitions.ts';
 import { within } from './store/sql.ts';
 
@@ -48,6 +50,11 @@ const GOODBYE_MS = 1_000;
 const LAST_ANSWER_MS = 5_000;
 /** The contract promises 10 s from SIGTERM to the exit. */
 const EXIT_MS = 9_000;
+/**
+ * For one call to a task router; in milliseconds. Three of them, which a task may take, are over before its lease is
+ * (10 s), and before the queue gives the job to somebody else.
+ */
+const ROUTER_MS = 3_000;
 /** Turns and notices are kept for this many days; then their partition is dropped, and they are deleted. */
 const RETENTION_DAYS = 35;
 
@@ -56,7 +63,7 @@ const JSON_SERVICE = 'invest';
 
 /** What the document of a service may name. */
 function knownOf(service: string): Known {
-  return { facts: SHAPES[service] ?? {}, effects: EFFECTS, needPhone: NEED_PHONE };
+  return { facts: SHAPES[service] ?? {}, effects: EFFECTS, needPhone: NEED_PHONE, quiet: QUIET };
 }
 
 /** A start that cannot be: what is said of it is for a person, without a stack. */
@@ -93,27 +100,16 @@ async function main(): Promise<void> {
     book: bookOf(config),
     enqueue: queue.enqueue,
   });
-  const {
-    takeTurn,
-    takeNotice,
-    sessions,
-    menus,
-    digests,
-    attempts,
-    messages,
-    incoming,
-    optOuts,
-    subscriptions,
-    notices,
-    ledger,
-    airtime,
-    orders,
-    columns,
-    apiKeys,
-  } = engine;
+  const { takeTurn, takeNotice, sessions, menus, digests, attempts, messages, incoming } = engine;
+  const { notices, airtime, orders, tasks, apiKeys } = engine;
   const made = config.operators.length > 0 ? undefined : madeOperator(config);
-  const { enqueue } = queue;
-  const hear = hearIncoming({ db: kysely, incoming, optOuts, messages, replies, enqueue });
+  const router = config.twilio && twilioTaskRouter({ ...config.twilio, timeoutMs: ROUTER_MS });
+  const bindings = bind(kysely, engine, queue, {
+    replies,
+    mostRecipients: providers.sms.most,
+    hasShortCode: config.africasTalking === undefined || config.smsFrom.shortCode !== undefined,
+    routed: router !== undefined,
+  });
   const gateways = ['ixo', AFRICASTALKING, JSON_GATEWAY, ...config.gateways.map((gateway) => gateway.name)];
   const { app, drain } = await buildApp({
     log,
@@ -135,55 +131,18 @@ async function main(): Promise<void> {
       count: () => sessions.count(config.sessionTtlMs),
       find: async (sessionId) => {
         const found = await sessions.newest(gateways.map((gateway) => digests.session(gateway, sessionId)));
-        return found === undefined || found.age > config.sessionTtlMs ? undefined : found;
+        if (found === undefined || found.age > config.sessionTtlMs) return undefined;
+        return { ...found, hidden: (await menus.pinned(found.menu)).private };
       },
     },
-    outbox: {
-      list: (wanted, limit) => listDeliveries(kysely, wanted, limit),
-      retry: queue.retry,
-      count: () => countDeliveries(kysely),
+    ...bindings,
+    telerivet: {
+      askForHelp: bindings.askForHelp,
+      ...(config.telerivetSecret !== undefined && { secret: config.telerivetSecret }),
     },
-    sms: {
-      send: (sending) =>
-        sendSms({ db: kysely, messages, digests, enqueue: queue.enqueue, most: providers.sms.most }, sending),
-      messagesOf: (requestId) => messages.ofRequest(kysely, requestId),
-      list: (wanted, limit) => messages.list(kysely, wanted, limit),
-      find: (id) => messages.find(kysely, id),
-      hasShortCode: config.africasTalking === undefined || config.smsFrom.shortCode !== undefined,
-    },
-    smsCallbacks: {
-      hear: (message, deadline) => within(deadline, hear(message)),
-      report: (report, deadline) =>
-        within(
-          deadline,
-          kysely.transaction().execute((tx) => messages.report(tx, report)),
-        ),
-      optOut: (msisdn, sender, deadline) =>
-        within(
-          deadline,
-          kysely
-            .transaction()
-            .execute(async (tx) => ((await optOuts.optOut(tx, msisdn, sender)) ? 'stored' : 'repeated')),
-        ),
-      subscribe: (change, deadline) =>
-        within(
-          deadline,
-          kysely.transaction().execute((tx) => subscriptions.change(tx, change)),
-        ),
-    },
-    wallet: { book: ledger.book, credit: (wanted) => credit(kysely, columns, ledger, wanted) },
-    airtime: {
-      report: (report, deadline) =>
-        within(
-          deadline,
-          kysely.transaction().execute(async (tx) => {
-            const { moved, repeated, tell } = await airtime.report(tx, report);
-            if (tell !== undefined) await queue.enqueue(tx, SMS, { id: tell });
-            return repeated ? 'repeated' : moved ? 'stored' : 'unmatched';
-          }),
-        ),
-      isExpected: (recipient, currency, amount, deadline) =>
-        within(deadline, airtime.isExpected(kysely, recipient, currency, amount)),
+    twilio: {
+      hear: bindings.hearRouter,
+      ...(config.twilio !== undefined && { signed: signedBy(config.twilio) }),
     },
     json: {
       ttl: config.sessionTtlMs,
@@ -208,6 +167,7 @@ async function main(): Promise<void> {
     smsDelivery(kysely, messages, providers.sms, config.smsFrom),
     airtimeDelivery(kysely, airtime, providers.airtime, queue.enqueue),
     tradeDelivery(kysely, orders, exchangeSimulator(), queue.enqueue),
+    taskDelivery(kysely, tasks, router),
   ]);
   await queue.daily('housekeeping', async () => {
     await makePartitions(kysely);
@@ -218,6 +178,9 @@ async function main(): Promise<void> {
     await airtime.forgetReports(kysely);
     await messages.forget(kysely, config.messageRetentionDays);
     await incoming.forget(kysely, config.messageRetentionDays);
+    const { closed, ...waiting } = await tasks.forget(kysely, config.deskRetentionDays);
+    if (waiting.open + waiting.assigned > 0)
+      log.warn({ closed, ...waiting }, 'tasks erased that nobody closed');
   });
 
   watchMenus(SERVICES, knownOf, menus, {
@@ -234,10 +197,22 @@ async function main(): Promise<void> {
       startLine(
         config,
         address,
-        [...notes, `SMS and airtime by ${providers.by}`, 'shares by the simulator: no exchange is asked'],
+        [
+          ...notes,
+          `SMS and airtime by ${providers.by}`,
+          'shares by the simulator: no exchange is asked',
+          router === undefined
+            ? 'requests for help stay at the desk'
+            : 'requests for help to Twilio TaskRouter',
+        ],
         made,
       ),
   });
+}
+
+/** What proves that an event is TaskRouter's. */
+function signedBy({ authToken, workspaceSid, eventsUrl: url }: NonNullable<Config['twilio']>) {
+  return { authToken, workspaceSid, ...(url !== undefined && { url }) };
 }
 
 type Opened = { database: Database; ring: KeyRing; notes: string[] };

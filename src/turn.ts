@@ -177,8 +177,8 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
     through: true,
     addressAt: openingAddressAt,
   };
-  const chosen =
-    menu.languages.length > 1 ? await turn.languageOf(turn.db, turn.digests.caller(turn.heard)) : undefined;
+  const remembers = menu.languages.length > 1 && !menu.private;
+  const chosen = remembers ? await turn.languageOf(turn.db, turn.digests.caller(turn.heard)) : undefined;
   const language = menu.languages.find((known) => known === chosen);
   const root = turn.digests.text(sessionKey, '');
   const first = await withFacts(turn, place.service, (world) => begin(menu, world, language));

@@ -109,6 +109,7 @@ async function commit(
         tx,
         msisdn: caller,
         caller: desk.digests.phone(caller),
+        serviceCode: '*384#',
         enqueue: async (kind, data) => {
           ids.push(data.id);
           await enqueueOf(desk)(tx, kind, data);

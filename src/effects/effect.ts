@@ -8,6 +8,8 @@ export type Committing = {
   msisdn: string;
   /** The digest by which the caller is known and owns things: of the phone, or of a partner's customer. */
   caller: Buffer;
+  /** As it was dialled; empty where the service was opened without one. */
+  serviceCode: string;
   /** The account that is logged in when it happens. */
   account?: string;
   /** Queues a delivery in the same transaction, by its row's id. */
@@ -32,7 +34,17 @@ export const EFFECTS: Record<string, readonly string[]> = {
   buyAirtime: ['ref', 'to', 'currency', 'amount', 'sent', 'failed', 'tell'],
   buyStock: ['ref', 'stockId', 'amount', 'units', 'price', 'filled', 'rejected', 'tell'],
   sellStock: ['ref', 'stockId', 'units', 'amount', 'price', 'filled', 'rejected', 'tell'],
+  openTask: ['reference', 'language', 'location', 'supportType'],
 };
 
 /** Those that want the caller's phone: documents with `needsPhone: false` must not name them. */
-export const NEED_PHONE: ReadonlySet<string> = new Set(['createAccount', 'linkPhone', 'sms', 'buyAirtime']);
+export const NEED_PHONE: ReadonlySet<string> = new Set([
+  'createAccount',
+  'linkPhone',
+  'sms',
+  'buyAirtime',
+  'openTask',
+]);
+
+/** Those that nobody who holds the phone later can see: private documents may name no others. */
+export const QUIET: ReadonlySet<string> = new Set(['openTask']);

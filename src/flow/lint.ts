@@ -72,6 +72,8 @@ export function lint(menu: Menu, known: Known): Finding[] {
       : [
           ...names(menu, known),
           ...phones(menu, known),
+          ...traces(menu, known),
+          ...spoken(menu),
           ...answers(menu),
           ...keys(menu),
           ...ways(menu),
@@ -369,6 +371,37 @@ function phones(menu: Menu, known: Known): Finding[] {
       error(name, `the caller may have no phone, and ${problem}: take it out, or remove needsPhone`),
     );
   });
+}
+
+/** What a private document must not have: it would tell the next holder of the phone. */
+function traces(menu: Menu, known: Known): Finding[] {
+  const resume =
+    menu.resume === undefined ? [] : [error(menu.root, 'a private service offers no resume: remove it')];
+  if (!menu.private) return [];
+  return [
+    ...resume,
+    ...nodesOf(menu).flatMap(([name, node]) => {
+      const kinds = waysFrom(node).flatMap(({ effects }) =>
+        (effects ?? []).flatMap((effect) => Object.keys(effect)),
+      );
+      return [...new Set(kinds)]
+        .filter((kind) => known.quiet?.has(kind) !== true)
+        .map((kind) =>
+          error(name, `the effect ${kind} leaves a trace, and the service is private: take it out`),
+        );
+    }),
+  ];
+}
+
+/** Languages that options name and the document does not speak. */
+function spoken(menu: Menu): Finding[] {
+  return nodesOf(menu).flatMap(([name, node]) =>
+    optionsOf(node).flatMap(({ key, language }) =>
+      language === undefined || menu.languages.includes(language)
+        ? []
+        : [error(name, `key ${key} names ${language}: name one of ${menu.languages.join(', ')}`)],
+    ),
+  );
 }
 
 /** Answers that nobody can give, and secrets that are kept where they are not. */

@@ -50,6 +50,11 @@ const Option = z.strictObject({
   set: z.record(Name, z.string()).optional(),
   /** Only whoever has been shown the screen may choose it: no walk passes it (CONTRACT.md section 1). */
   seen: z.boolean().optional(),
+  /** The session goes on in this language; the next dial knows nothing of it. */
+  language: z
+    .string()
+    .regex(/^[a-z]{2}$/)
+    .optional(),
 });
 
 const Options = z.array(Option).min(1);
@@ -167,6 +172,11 @@ export const Menu = z.strictObject({
   root: Name,
   /** Callers who are known by no phone, a partner's customers, may use it where this is false. */
   needsPhone: z.boolean().default(true),
+  /**
+   * Leaves no trace for whoever holds the phone next (CONTRACT.md section 7): no message, no resume offer, no
+   * remembered language; and operators' look at a session shows neither number nor screen.
+   */
+  private: z.boolean().default(false),
   budget: z.int().min(40).max(SEPTET_LIMIT).default(SEPTET_BUDGET),
   /** One line above a screen that is shown again because the choice was not on it. */
   invalid: Text.default({

@@ -26,6 +26,8 @@ export type Known = {
   effects: Record<string, readonly string[]>;
   /** Effects that want the caller's phone. */
   needPhone?: ReadonlySet<string>;
+  /** Effects that leave no trace on the phone: the only ones of a private document. */
+  quiet?: ReadonlySet<string>;
 };
 
 /** The verdicts on each kind of secret. */

@@ -8,6 +8,7 @@ import {
   type Menu,
   type Node,
   namesIn,
+  type Option,
   optionsOf,
   placeKeys,
   sameKey,
@@ -39,7 +40,7 @@ export function step(menu: Menu, state: State, input: string | Verdict, world: W
   const node = nodeAt(menu, state.node);
   if (typeof input !== 'string') return judged(menu, state, node, input, world);
   const option = optionsOf(node).find(({ key }) => sameKey(key, input));
-  if (option !== undefined) return choose(menu, state, option.set ?? {}, option.to, world);
+  if (option !== undefined) return choose(menu, state, option, world);
   const item = Object.entries(state.items).find(([key]) => sameKey(key, input));
   if ('list' in node && item !== undefined) {
     return follow(menu, { ...state, vars: { ...state.vars, ...item[1] } }, node.to, world);
@@ -53,8 +54,9 @@ export function step(menu: Menu, state: State, input: string | Verdict, world: W
   return miss(menu, state, menu.invalid, world);
 }
 
-function choose(menu: Menu, state: State, set: Record<string, string>, to: To, world: World): Step | Needs {
-  const next = keep(state, set, world);
+function choose(menu: Menu, state: State, option: Option, world: World): Step | Needs {
+  const { set = {}, language = state.language, to } = option;
+  const next = keep({ ...state, language }, set, world);
   return 'needs' in next ? next : follow(menu, next, to, world);
 }
 

@@ -10,12 +10,18 @@ export type DebugParts = {
   /** The ids of active sessions, newest first, and how many there are. */
   active(limit: number): Promise<string[]>;
   count(): Promise<number>;
-  /** The newest dial of a session id, whatever the gateway; undefined where unknown or expired. */
-  find(sessionId: string): Promise<Session | undefined>;
+  /**
+   * The newest dial of a session id, whatever the gateway; undefined where unknown or expired. `hidden`: its service
+   * is private, and neither who called nor what they read is shown.
+   */
+  find(sessionId: string): Promise<(Session & { hidden: boolean }) | undefined>;
 };
 
 /** More ids than this help nobody; \`count\` is the whole number. */
 const MOST_LISTED = 1_000;
+
+/** What stands for the number and the screen of a private service. */
+const HIDDEN = 'private';
 
 const Active = z.array(z.string());
 
@@ -60,15 +66,15 @@ export async function debug(app: FastifyInstance, parts: DebugParts): Promise<vo
       const { sessionId } = request.params;
       const session = await parts.find(sessionId);
       if (session === undefined) return reply.code(404).send({ error: 'Session not found' });
-      const { opening, last, ended } = session;
+      const { opening, last, ended, hidden } = session;
       return {
         sessionId,
         debugInfo: {
           state: last.state.node,
           context: {
             sessionId,
-            phoneNumber: opening.opening?.msisdn ?? '',
-            message: screenText(last.screen),
+            phoneNumber: hidden ? HIDDEN : (opening.opening?.msisdn ?? ''),
+            message: hidden ? HIDDEN : screenText(last.screen),
             isAuthenticated: !ended && last.state.account !== undefined,
           },
           status: ended ? ('ended' as const) : ('active' as const),

@@ -2,7 +2,8 @@ import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { Guard } from '../guard.ts';
-import { type Cursor, pageOf, readCursor } from '../store/cursor.ts';
+import { Failure, paging, REFUSALS } from '../listed.ts';
+import { type Cursor, pageOf } from '../store/cursor.ts';
 import type { OutboxState, Outgoing } from '../store/outbox.ts';
 
 export type EffectsParts = {
@@ -13,11 +14,6 @@ export type EffectsParts = {
   ): Promise<Outgoing[]>;
   retry(id: string): Promise<'queued' | 'unknown' | 'refused'>;
 };
-
-const MOST_LISTED = 100;
-
-const Failure = z.object({ error: z.string() });
-const REFUSALS = { 400: Failure, 401: Failure, 403: Failure, 404: Failure, 429: Failure, 503: Failure };
 
 const Effect = z.object({
   id: z.uuid(),
@@ -38,17 +34,7 @@ const Wanted = z.object({
     .string()
     .regex(/^[a-z][a-z-]{0,29}$/)
     .optional(),
-  limit: z.coerce.number().int().min(1).max(MOST_LISTED).default(50),
-  cursor: z
-    .string()
-    .max(200)
-    .transform((text, context) => {
-      const cursor = readCursor(text);
-      if (cursor === undefined) context.addIssue({ code: 'custom', message: 'no cursor of ours' });
-      return cursor ?? z.NEVER;
-    })
-    .optional()
-    .meta({ type: 'string' }),
+  ...paging,
 });
 
 /** What leaves the house: how it went, and once more for what was given up. Row ids only, nothing of its contents. */

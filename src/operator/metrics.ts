@@ -16,6 +16,8 @@ export type MetricsParts = {
   activeSessions(): Promise<number>;
   /** What has not been delivered, by kind and state. */
   deliveries(): Promise<{ kind: string; state: string; count: number }[]>;
+  /** Requests for help that are not closed, by state, and how many seconds the oldest has waited. */
+  tasks(): Promise<{ state: string; count: number; oldest: number }[]>;
   connections(): { total: number; idle: number; waiting: number };
 };
 
@@ -72,6 +74,27 @@ export function makeMetrics(parts: MetricsParts) {
       const counts = await parts.deliveries().catch(() => undefined);
       this.reset();
       for (const { kind, state, count } of counts ?? []) this.set({ kind, state }, count);
+    },
+  });
+  const oldest = new Gauge({
+    name: 'ussd_desk_oldest_seconds',
+    help: 'How long the oldest request for help of each state has waited',
+    labelNames: ['state'],
+    registers,
+  });
+  new Gauge({
+    name: 'ussd_desk_tasks',
+    help: 'Requests for help that are not closed, by state',
+    labelNames: ['state'],
+    registers,
+    async collect() {
+      const tasks = await parts.tasks().catch(() => undefined);
+      this.reset();
+      oldest.reset();
+      for (const { state, count, oldest: seconds } of tasks ?? []) {
+        this.set({ state }, count);
+        oldest.set({ state }, seconds);
+      }
     },
   });
   new Gauge({

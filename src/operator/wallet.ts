@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { Guard } from '../guard.ts';
+import { Failure, REFUSALS } from '../listed.ts';
 import type { Digests } from '../seal/digests.ts';
 import type { Credit, Credited } from '../store/ledger.ts';
 
@@ -15,9 +16,6 @@ export type WalletParts = {
 
 /** More than this in one credit is a slip of the finger: ten million of the currency. */
 const MOST_MINOR = 1_000_000_000;
-
-const Failure = z.object({ error: z.string() });
-const REFUSALS = { 400: Failure, 401: Failure, 403: Failure, 404: Failure, 429: Failure, 503: Failure };
 
 const Wanted = z.object({
   phoneNumber: z.string().regex(/^\+[1-9]\d{1,14}$/),

@@ -5,6 +5,7 @@ import type { Messages } from '../store/messages.ts';
 import { AIRTIME_FACTS } from './airtime/shapes.ts';
 import { INVEST_FACTS } from './invest/shapes.ts';
 import { IXO_FACTS } from './ixo/shapes.ts';
+import { SUPPORT_FACTS } from './support/shapes.ts';
 
 /**
  * Who is asking for a fact. `phone` is the digest by which the caller is known and owns things; that of a partner's
@@ -27,6 +28,7 @@ export const SHAPES: Record<string, Record<string, Shape>> = {
   ixo: IXO_FACTS,
   airtime: AIRTIME_FACTS,
   invest: INVEST_FACTS,
+  support: SUPPORT_FACTS,
 };
 
 /** `room`: whether this phone may be sent another message today. */

@@ -2,7 +2,8 @@ import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { Guard } from '../guard.ts';
-import { pageOf, readCursor } from '../store/cursor.ts';
+import { paging, REFUSALS } from '../listed.ts';
+import { pageOf } from '../store/cursor.ts';
 import type { SeenMessage, WantedMessages } from '../store/messages.ts';
 
 export type ListParts = {
@@ -10,8 +11,6 @@ export type ListParts = {
   list(wanted: WantedMessages, limit: number): Promise<SeenMessage[]>;
   find(id: string): Promise<SeenMessage | undefined>;
 };
-
-const MOST_LISTED = 100;
 
 const STATES = [
   'promised',
@@ -24,9 +23,6 @@ const STATES = [
   'rejected',
   'expired',
 ] as const;
-
-const Failure = z.object({ error: z.string() });
-const REFUSALS = { 400: Failure, 401: Failure, 403: Failure, 404: Failure, 429: Failure, 503: Failure };
 
 const Message = z.object({
   id: z.uuid(),
@@ -62,17 +58,7 @@ const Wanted = z.object({
   state: z.enum(STATES).optional(),
   from: time,
   until: time,
-  limit: z.coerce.number().int().min(1).max(MOST_LISTED).default(50),
-  cursor: z
-    .string()
-    .max(200)
-    .transform((text, context) => {
-      const cursor = readCursor(text);
-      if (cursor === undefined) context.addIssue({ code: 'custom', message: 'no cursor of ours' });
-      return cursor ?? z.NEVER;
-    })
-    .optional()
-    .meta({ type: 'string' }),
+  ...paging,
 });
 
 /** `GET /api/sms/messages` and `…/:id`, for support staff: where a message is, never what it says. */

@@ -260,6 +260,8 @@ export type Tables = {
     router: string | null;
     router_id: string | null;
     tried_at: Date | null;
+    leased_until: Date | null;
+    told_at: Date | null;
     heard_at: Date | null;
   };
   task_events: {

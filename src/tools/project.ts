@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { EFFECTS, NEED_PHONE } from '../effects/effect.ts';
+import { EFFECTS, NEED_PHONE, QUIET } from '../effects/effect.ts';
 import type { Known } from '../flow/plan.ts';
 import { type Parsed, parseMenu } from '../menus.ts';
 import { SHAPES } from '../services/facts.ts';
@@ -41,7 +41,7 @@ function readService(folder: string, service: string): Omit<Found, 'service'> {
 
 /** What the document of a service may name. */
 export function knownOf(service: string): Known {
-  return { facts: SHAPES[service] ?? {}, effects: EFFECTS, needPhone: NEED_PHONE };
+  return { facts: SHAPES[service] ?? {}, effects: EFFECTS, needPhone: NEED_PHONE, quiet: QUIET };
 }
 
 /** Says why a tool cannot go on, in words for a person, and ends it. */

@@ -108,13 +108,19 @@ export async function serve(t: Test, db: Database, serving: Serving): Promise<Se
     sessions: {
       active: (limit) => sessions.active(ttl, limit),
       count: () => sessions.count(ttl),
-      find: (sessionId) => sessions.newest([digests.session(JSON_GATEWAY, sessionId)]),
+      find: async (sessionId) => {
+        const found = await sessions.newest([digests.session(JSON_GATEWAY, sessionId)]);
+        return found && { ...found, hidden: false };
+      },
     },
     outbox: { list: never, retry: never, count: async () => [] },
     wallet: { book: 'demo', credit: never },
     sms: { send: never, messagesOf: never, list: never, find: never, hasShortCode: false },
     smsCallbacks: { hear: never, report: never, optOut: never, subscribe: never },
     airtime: { report: never, isExpected: never },
+    telerivet: { askForHelp: never },
+    twilio: { hear: never },
+    desk: { list: never, find: never, assign: never, close: never, count: async () => [] },
     json: {
       ttl,
       findKey: (key, deadline) => within(deadline, apiKeys.find(db.sql, key)),

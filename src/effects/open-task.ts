@@ -1,0 +1,171 @@
+import { ProviderError } from '../providers/provider.ts';
+import type { TaskAttributes, TaskRouter } from '../providers/task-router.ts';
+import { type Db, GuardFailed } from '../store/accounts.ts';
+import { endDelivery } from '../store/outbox.ts';
+import { freshReference, type Held, type Request, type Tasks } from '../store/tasks.ts';
+import { type Delivery, type Enqueue, eachAlone } from './delivery.ts';
+import type { EffectKind } from './effect.ts';
+
+/** The kind of what the far side of a task is to be told. */
+export const TASK = 'task';
+
+/** With growing intervals of at most 5 min: about a day and a half. The desk sees it all the while. */
+const RETRIES = 450;
+
+/** A raced request is asked again on what is so by then; more than this is no race. */
+const ATTEMPTS = 4;
+
+/** Who is called first where many wait: whoever has no roof tonight, then no food; papers can wait till morning. */
+const PRIORITIES: Readonly<Record<string, number>> = { Shelter: 10, 'Food and Clothing': 5 };
+
+function priorityOf(supportType: string): number {
+  return PRIORITIES[supportType] ?? 0;
+}
+
+/**
+ * `openTask { reference, language, location, supportType }`: the caller asks to be called back. A second request of
+ * the same phone and support type within 48 h adds to the one that is open (RULINGS.md 33).
+ */
+export function openTask(tasks: Tasks): EffectKind {
+  return {
+    commit: async (args, { tx, msisdn, serviceCode, enqueue }) => {
+      const { reference = '', language = '', location = '', supportType = '' } = args;
+      const request = { from: msisdn, to: serviceCode, language, location, supportType };
+      const priority = priorityOf(supportType);
+      await enqueue(TASK, { id: await tasks.ask(tx, { ...request, reference, source: 'ussd', priority }) });
+    },
+  };
+}
+
+export type Asking = {
+  db: Db;
+  tasks: Tasks;
+  enqueue: Enqueue;
+  randomCode(alphabet: string, length: number): string;
+};
+
+/** The same from outside a turn: somebody else has led the conversation. Returns the reference. */
+export async function askForHelp(
+  { db, tasks, enqueue, randomCode }: Asking,
+  request: Request,
+): Promise<string> {
+  const { from, supportType } = request;
+  const asked = { ...request, source: 'telerivet' as const, priority: priorityOf(supportType) };
+  for (let attempt = 1; ; attempt += 1) {
+    const open = await tasks.openReference(db, from, supportType);
+    const reference = open ?? freshReference(randomCode);
+    try {
+      await db.transaction().execute(async (tx) => {
+        await enqueue(tx, TASK, { id: await tasks.ask(tx, { ...asked, reference }) });
+      });
+      return reference;
+    } catch (error) {
+      if (!(error instanceof GuardFailed) || attempt === ATTEMPTS) throw error;
+    }
+  }
+}
+
+/**
+ * Brings the far side in step with a task as it is now, whatever event is being told of: so events may be told in
+ * any order, and more than once. Without a far side there is nothing to tell: the desk has it.
+ */
+export function taskDelivery(db: Db, tasks: Tasks, router?: TaskRouter): Delivery {
+  const deliverOne = async (id: string): Promise<string | undefined> => {
+    const end = (state: 'done' | 'refused', code?: string) => endDelivery(db, id, state, code);
+    const held = router === undefined ? undefined : await tasks.hold(db, id);
+    if (held === 'busy') return 'busy';
+    if (router === undefined || held === undefined) {
+      await end('done');
+      return undefined;
+    }
+    try {
+      const again = await bringInStep({ db, tasks, router }, held);
+      if (again !== undefined) return again;
+      await end('done');
+    } catch (error) {
+      if (!(error instanceof ProviderError)) throw error;
+      if (error.retryable) return error.code;
+      await end('refused', error.code);
+    } finally {
+      await tasks.letGo(db, held);
+    }
+    return undefined;
+  };
+  return {
+    kind: TASK,
+    batch: 5,
+    workers: 2,
+    retries: RETRIES,
+    deliver: (ids) => eachAlone(ids, deliverOne),
+  };
+}
+
+type Far = { db: Db; tasks: Tasks; router: TaskRouter };
+
+/**
+ * Why it is to be tried again, where nothing failed and yet nothing more can be done now. At most three calls, which
+ * the lease outlasts.
+ */
+async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
+  const { db, tasks, router } = far;
+  const attributes = attributesOf(held);
+  let { routerId } = held;
+  if (routerId !== null && held.told) return undefined;
+  if (routerId === null && held.tried !== 'no') {
+    // It was begun, and nobody heard the answer: what is there under this reference is it.
+    routerId = (await router.find(attributes)) ?? null;
+    if (routerId !== null) await adopt(far, held, routerId);
+  }
+  if (held.state === 'closed') {
+    // The far side may take it after all, a moment later.
+    if (routerId === null) return held.tried === 'fresh' ? 'uncertain' : undefined;
+    await router.close(routerId, 'closed at the desk');
+    await tasks.told(db, held);
+    return undefined;
+  }
+  if (routerId !== null) {
+    if (!(await router.update(routerId, attributes))) {
+      await db.transaction().execute((tx) => tasks.lost(tx, held.id, router.name));
+      return 'reopened';
+    }
+    await tasks.told(db, held);
+    return undefined;
+  }
+  // Somebody at the desk took it while the far side did not: it is theirs.
+  if (held.state === 'assigned') return undefined;
+  if (held.tried === 'fresh') return 'uncertain';
+  await tasks.tries(db, held.id, true);
+  try {
+    await adopt(far, held, await router.create({ attributes, priority: held.priority }));
+    await tasks.told(db, held);
+  } catch (error) {
+    if (error instanceof ProviderError && isNotDone(error)) await tasks.tries(db, held.id, false);
+    throw error;
+  }
+  return undefined;
+}
+
+function adopt({ db, tasks, router }: Far, { id }: Held, routerId: string): Promise<void> {
+  return db.transaction().execute((tx) => tasks.handed(tx, id, router.name, routerId));
+}
+
+/** The far side never heard of it, or said that it did nothing. */
+function isNotDone({ code, retryable }: ProviderError): boolean {
+  return !retryable || code === 'unreachable' || /^http_4\d\d$/.test(code);
+}
+
+/** The eight names of the reference, and ours (RULINGS.md 33). */
+function attributesOf({ reference, request }: Held): TaskAttributes {
+  const { from, to, language, location, supportType } = request;
+  return {
+    type: 'support',
+    channel: 'ussd',
+    to,
+    from,
+    language,
+    location,
+    callback: 'Yes',
+    support_type: supportType,
+    reference,
+  };
+}

@@ -1,0 +1,165 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { deadlineIn } from '../deadline.ts';
+import type { Deadline } from '../flow/heard.ts';
+import { acknowledge, inWords, tooMany } from './callbacks.ts';
+import { ANSWER_MS, dropped, refuseOthers } from './screens.ts';
+import { isSigned } from './twilio-signature.ts';
+
+const ROUTE = '/twilio/task-events';
+
+/** The name under which tasks are kept that TaskRouter has. */
+const ROUTER = 'twilio';
+
+/** An event names the task, its worker, queue and workflow, each with what was written of it. */
+const BODY_BYTES = 64 * 1024;
+
+/** What TaskRouter posts, as far as it moves a task; everything else that it says is dropped. */
+const Event = z.object({
+  EventType: z.string().max(60),
+  TaskSid: dropped(z.string().regex(/^WT[0-9A-Za-z]{1,64}$/)),
+  WorkspaceSid: z.string().max(70),
+  TimestampMs: dropped(z.string().regex(/^\d{13}$/)),
+  TaskAttributes: dropped(z.string().max(4_096)),
+  TaskAssignmentStatus: dropped(z.string().max(30)),
+  TaskCanceledReason: dropped(z.string().max(500)),
+  Reason: dropped(z.string().max(500)),
+  WorkerName: dropped(z.string().max(200)),
+});
+
+/** What follows from an event: `lost` where a task ended without anybody having dealt with it. */
+type Move = 'assigned' | 'released' | 'closed' | 'lost';
+
+export type TaskEvent = {
+  router: string;
+  routerId: string;
+  about?: { reference: string; from: string };
+  at: number;
+  move: Move;
+  worker?: string;
+};
+
+export type TwilioEventsParts = {
+  /** Without them nobody is let in. */
+  signed?: { authToken: string; workspaceSid: string; url?: string };
+  /** Moves the task; it is `stale` where something newer was heard. */
+  hear(event: TaskEvent, deadline: Deadline): Promise<'stored' | 'stale' | 'unmatched'>;
+  /** Seconds to wait for an address that has sent too much that was not signed. */
+  limit(request: FastifyRequest): Promise<number | undefined>;
+};
+
+/**
+ * `POST /twilio/task-events`: what TaskRouter says of its tasks, a form signed with `X-Twilio-Signature`
+ * (twilio.com/docs/usage/security, …/taskrouter/api/event/reference). What is signed is believed wherever it comes from, and is
+ * not counted by address; what is not is refused.
+ */
+export async function twilioEvents(app: FastifyInstance, parts: TwilioEventsParts): Promise<void> {
+  acknowledge(app, ROUTE);
+  refuseOthers(app, ROUTE, ['POST'], { callback: ROUTE });
+  app.withTypeProvider<ZodTypeProvider>().route({
+    method: 'POST',
+    url: ROUTE,
+    config: { callback: ROUTE },
+    bodyLimit: BODY_BYTES,
+    preValidation: async (request, reply) => {
+      if (parts.signed !== undefined && isFromTwilio(request, parts.signed)) {
+        request.authenticated = true;
+        return;
+      }
+      request.callback = { route: ROUTE, outcome: 'refused' };
+      const wait = await parts.limit(request);
+      return wait === undefined ? inWords(reply, 403, 'Forbidden') : tooMany(reply, wait);
+    },
+    schema: {
+      summary: 'What became of a task at TaskRouter',
+      description: 'Signed by Twilio. Always `OK` where it is, 503 where it could not be kept.',
+      tags: ['callbacks'],
+      consumes: ['application/x-www-form-urlencoded'],
+      produces: ['text/plain'],
+      body: Event,
+      response: {
+        200: z.string().describe('OK'),
+        403: z.string().describe('Not signed'),
+        429: z.string().describe('Too much from this address that was not signed'),
+        503: z.string().describe('Not kept'),
+      },
+    },
+    handler: async (request, reply) => {
+      request.callback = { route: ROUTE, outcome: 'ignored' };
+      const event = eventOf(request.body, parts.signed?.workspaceSid);
+      if (event !== undefined) request.callback.outcome = await parts.hear(event, deadlineIn(ANSWER_MS));
+      return inWords(reply, 200, 'OK');
+    },
+  });
+}
+
+/**
+ * Twilio signs the URL as it is set there. Behind a proxy that ends TLS the scheme may be lost, so both are tried; a
+ * proxy that changes the host or the path wants the URL in the settings.
+ */
+function isFromTwilio(
+  request: FastifyRequest,
+  { authToken, url }: NonNullable<TwilioEventsParts['signed']>,
+): boolean {
+  const given = request.headers['x-twilio-signature'];
+  const fields = request.body;
+  if (typeof given !== 'string' || typeof fields !== 'object' || fields === null) return false;
+  const path = `${request.host}${request.raw.url ?? ''}`;
+  const urls = url === undefined ? [`https://${path}`, `http://${path}`] : [url];
+  return urls.some((signed) => isSigned(given, signed, fields as Record<string, string>, authToken));
+}
+
+function eventOf(said: z.output<typeof Event>, workspaceSid?: string): TaskEvent | undefined {
+  const { TaskSid: routerId, TimestampMs: at, WorkerName: worker } = said;
+  const move = moveOf(said);
+  if (move === undefined || routerId === undefined || at === undefined || said.WorkspaceSid !== workspaceSid)
+    return undefined;
+  const about = aboutOf(said.TaskAttributes);
+  return {
+    router: ROUTER,
+    routerId,
+    at: Number(at),
+    move,
+    ...(about !== undefined && { about }),
+    ...(worker !== undefined && { worker }),
+  };
+}
+
+function moveOf(said: z.output<typeof Event>): Move | undefined {
+  switch (said.EventType) {
+    case 'reservation.accepted':
+      return 'assigned';
+    case 'reservation.canceled':
+    case 'reservation.rescinded':
+    case 'reservation.rejected':
+    case 'reservation.timeout':
+      // Of several people who were offered it, one let go: it waits only where nobody has it.
+      return said.TaskAssignmentStatus === 'pending' ? 'released' : undefined;
+    case 'task.completed':
+      return 'closed';
+    case 'task.canceled':
+    case 'task.deleted':
+    case 'task.system-deleted':
+      return wasGivenUp(said) ? 'lost' : 'closed';
+    default:
+      return undefined;
+  }
+}
+
+/** Nobody decided it: the task grew too old, or no worker of its workflow could take it. */
+function wasGivenUp({ EventType, TaskCanceledReason, Reason }: z.output<typeof Event>): boolean {
+  return (
+    EventType === 'task.system-deleted' ||
+    /ttl|timeout|timed out|workflow/i.test(`${TaskCanceledReason} ${Reason}`)
+  );
+}
+
+function aboutOf(attributes: string | undefined): TaskEvent['about'] {
+  try {
+    const { reference, from } = JSON.parse(attributes ?? '') as Record<string, unknown>;
+    return typeof reference === 'string' && typeof from === 'string' ? { reference, from } : undefined;
+  } catch {
+    return undefined;
+  }
+}
