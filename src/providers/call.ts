@@ -18,9 +18,35 @@ export type Call = {
   timeoutMs: number;
 };
 
+/** A call that only asks has no fields, and is a GET. */
+export type Exchange = Omit<Call, 'fields'> & {
+  fields?: Record<string, string>;
+  /** Errors of this far side are JSON with a number in `code`: `StatusError.reason` is wanted. */
+  reasons?: boolean;
+};
+
+/** The JSON of an answer, and its version where the far side numbers them (RFC 9110, 8.8.3). */
+export type Answer = { json: unknown; etag?: string };
+
+/** The far side answered with a status that is no success. Of what it said, `reason` is kept: its own number for it. */
+export class StatusError extends ProviderError {
+  readonly status: number;
+  readonly reason: number | undefined;
+  constructor(status: number, reason?: number) {
+    super(`http_${status}`, status < 400 || status >= 500 || NOT_FINAL.has(status));
+    this.status = status;
+    this.reason = reason;
+  }
+}
+
+/** Posts a form and reads the JSON of its answer. Throws as `exchange` does. */
+export async function postForm(call: Call): Promise<unknown> {
+  return (await exchange(call)).json;
+}
+
 /**
- * Posts a form and reads the JSON of its answer. Follows no redirect, which would carry our key to a stranger,
- * and reads a bounded number of bytes. Throws `ProviderError`:
+ * Calls the far side and reads the JSON of its answer. Follows no redirect, which would carry our key to a
+ * stranger, and reads a bounded number of bytes. Throws `ProviderError`, and for a status `StatusError`:
  *
  * | code | retryable | when |
  * |---|---|---|
@@ -31,12 +57,11 @@ export type Call = {
  * | `http_400` … | no | any other 4xx |
  * | `truncated`, `malformed`, `too_large` | yes | a success that cannot be read: likely done |
  */
-export async function postForm({ url, headers, fields, timeoutMs }: Call): Promise<unknown> {
+export async function exchange({ url, headers, fields, timeoutMs, reasons }: Exchange): Promise<Answer> {
   const signal = AbortSignal.timeout(timeoutMs);
   const response = await fetch(url, {
-    method: 'POST',
     headers: { accept: 'application/json', ...headers },
-    body: new URLSearchParams(fields),
+    ...(fields !== undefined && { method: 'POST', body: new URLSearchParams(fields) }),
     redirect: 'manual',
     signal,
   }).catch((error: unknown) => {
@@ -44,20 +69,31 @@ export async function postForm({ url, headers, fields, timeoutMs }: Call): Promi
   });
   const { status, ok, body } = response;
   if (!ok) {
+    if (reasons) throw new StatusError(status, await reasonIn(body));
     // What it says would be of no use: it may quote the request, and no rule depends on it.
     await body?.cancel().catch(() => {});
-    const final = status >= 400 && status < 500 && !NOT_FINAL.has(status);
-    throw new ProviderError(`http_${status}`, !final);
+    throw new StatusError(status);
   }
   const bytes = await readAll(body).catch((error: unknown) => {
     if (error instanceof ProviderError) throw error;
     throw new ProviderError(signal.aborted ? 'timeout' : 'truncated', true);
   });
+  const etag = response.headers.get('etag');
   try {
-    return JSON.parse(bytes.toString());
+    return { json: JSON.parse(bytes.toString()), ...(etag !== null && { etag }) };
   } catch {
     // The parser's own message quotes the body.
     throw new ProviderError('malformed', true);
+  }
+}
+
+/** The number in `{ "code": 20404, … }`. The status stands whatever the body holds, and whether or not it can be read. */
+async function reasonIn(body: Response['body']): Promise<number | undefined> {
+  try {
+    const { code } = JSON.parse((await readAll(body)).toString()) as { code?: unknown };
+    return Number.isSafeInteger(code) ? (code as number) : undefined;
+  } catch {
+    return undefined;
   }
 }
 
