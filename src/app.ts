@@ -67,7 +67,7 @@ export type AppParts = {
   sms: Omit<SendersParts, 'guard' | 'pseudonym'> & Omit<ListParts, 'guard'>;
   smsCallbacks: Omit<SmsCallbackParts, 'pseudonym' | 'production'>;
   wallet: Pick<WalletParts, 'credit' | 'book'>;
-  telerivet: Omit<TelerivetParts, 'pseudonym'>;
+  telerivet: Omit<TelerivetParts, 'pseudonym' | 'limit'>;
   twilio: Omit<TwilioEventsParts, 'limit'>;
   desk: Omit<DeskParts, 'guard'> & { count: MetricsParts['tasks'] };
   airtime: Pick<AirtimeParts, 'report' | 'isExpected'>;
@@ -154,6 +154,9 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   const isShared = (request: FastifyRequest) => parts.rateLimit.allow.has(request.ip);
   const addressLimit = async (request: FastifyRequest) =>
     isShared(request) ? undefined : limit(request, addressKey(request.ip), parts.rateLimit.max);
+  // What proves itself is not counted, what does not is.
+  const unproven = (request: FastifyRequest) =>
+    limit(request, `unproven:${addressKey(request.ip)}`, parts.rateLimit.max);
   // Gone before it could be read: there is nobody to answer, and no address to count it for.
   const isGone = (request: FastifyRequest) => request.socket.destroyed || request.ip === undefined;
 
@@ -169,6 +172,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
         return void reply.callNotFound();
       }
       request.authenticated = secret !== undefined || !parts.gatewayAllow.empty;
+      if (request.routeOptions.config.proves === true) return;
       const wait = await addressLimit(request);
       if (wait === undefined) return;
       const { gateway, callback } = request.routeOptions.config;
@@ -192,7 +196,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     const { pseudonym } = screens;
     await scope.register(airtimeOfAfricastalking, { ...parts.airtime, pseudonym, production });
     await scope.register(smsOfAfricastalking, { ...parts.smsCallbacks, pseudonym, production });
-    await scope.register(telerivetListener, { ...parts.telerivet, pseudonym });
+    await scope.register(telerivetListener, { ...parts.telerivet, pseudonym, limit: unproven });
   };
 
   await app.register(gateways, {});
@@ -205,9 +209,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
       if (isGone(request)) return reply.hijack();
     });
     scope.addHook('onResponse', report);
-    const unsigned = (request: FastifyRequest) =>
-      limit(request, `unsigned:${addressKey(request.ip)}`, parts.rateLimit.max);
-    await scope.register(twilioEvents, { ...parts.twilio, limit: unsigned });
+    await scope.register(twilioEvents, { ...parts.twilio, limit: unproven });
   });
   const { findKey, ...json } = parts.json;
   // Partners prove themselves with a key and come from anywhere: neither GATEWAY_ALLOW nor the secret of callbacks,

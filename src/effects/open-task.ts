@@ -151,7 +151,7 @@ function adopt({ db, tasks, router }: Far, { id }: Held, routerId: string): Prom
 
 /** The far side never heard of it, or said that it did nothing. */
 function isNotDone({ code, retryable }: ProviderError): boolean {
-  return !retryable || code === 'unreachable' || /^http_4\d\d$/.test(code);
+  return !retryable || code === 'unreachable' || /^http_4(?!08|09)\d\d/.test(code);
 }
 
 /** The eight names of the reference, and ours (RULINGS.md 33). */

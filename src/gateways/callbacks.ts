@@ -18,6 +18,11 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** The route is a callback, counted under this name: over the rate limit it is answered as one. */
     callback?: string;
+    /**
+     * Whoever calls proves who they are with what they send, and a country's requests may come from one address: the
+     * route itself counts those that do not.
+     */
+    proves?: boolean;
   }
 }
 

@@ -1,10 +1,10 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
-import { inWords } from './callbacks.ts';
+import { inWords, tooMany } from './callbacks.ts';
 import { ANSWER_MS, isTheirs, refuseOthers } from './screens.ts';
 
 const ROUTE = '/telerivet/ussd-listener';
@@ -23,11 +23,14 @@ const option = <const T extends string>(names: readonly T[]) =>
     .transform((number) => names[Number(number) - 1] as T)
     .meta({ description: names.map((name, index) => `${index + 1} ${name}`).join(', ') });
 
-/** A number in E.164; some forms lose its plus, some scripts its quotes. */
+/**
+ * A number in E.164. A form whose plus was not written as `%2B` has a space there. Without either it may be a number
+ * of some country only, and somebody else would be called.
+ */
 const From = z
-  .union([z.int().positive().transform(String), z.string()])
-  .pipe(z.string().regex(/^\+?[1-9]\d{6,14}$/))
-  .transform((number) => `+${number.replace('+', '')}`);
+  .string()
+  .regex(/^[+ ][1-9]\d{6,14}$/)
+  .transform((number) => number.replace(' ', '+'));
 
 /** What was called: a service code, a short code or a number. */
 const To = z.union([z.int().transform(String), z.string()]).pipe(z.string().regex(/^[0-9*#+]{1,40}$/));
@@ -50,6 +53,8 @@ export type TelerivetParts = {
     deadline: Deadline,
   ): Promise<void>;
   pseudonym(msisdn: string): string;
+  /** Seconds to wait for an address that has tried too many wrong secrets. */
+  limit(request: FastifyRequest): Promise<number | undefined>;
 };
 
 /**
@@ -69,13 +74,14 @@ export async function telerivetListener(app: FastifyInstance, parts: TelerivetPa
   app.withTypeProvider<ZodTypeProvider>().route({
     method: 'POST',
     url: ROUTE,
-    config: { callback: ROUTE },
+    config: { callback: ROUTE, proves: true },
     // Before anything is said of the fields: who does not know the secret learns nothing.
     preValidation: async (request, reply) => {
       const { secret: given } = (request.body ?? {}) as { secret?: unknown };
       if (parts.secret !== undefined && typeof given === 'string' && isSame(given, parts.secret)) return;
       request.callback = { route: ROUTE, outcome: 'refused' };
-      return inWords(reply, 401, 'Unauthorized');
+      const wait = await parts.limit(request);
+      return wait === undefined ? inWords(reply, 401, 'Unauthorized') : tooMany(reply, wait);
     },
     schema: {
       summary: 'A request for help that a Telerivet Cloud Script has asked the questions for',

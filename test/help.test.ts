@@ -1,0 +1,409 @@
+/**
+ * Requests for help, from the screen to the task router and back (CONTRACT.md section 7): none is lost and none is
+ * there twice, whatever fails in between.
+ */
+import t, { type Test } from 'tap';
+import { type FakeTwilio, type FakeTwilioOptions, fakeTwilio } from './support/fake-twilio.ts';
+import { type Gateway, post, send, startGateway } from './support/gateway.ts';
+import { eventually, phoneOn, type Query, queryOn } from './support/phone.ts';
+import { database } from './support/postgres.ts';
+
+const TOKEN = 'a-token-for-this-test';
+const AUTHORIZED = { authorization: `Bearer ${TOKEN}`, 'content-type': 'application/json' };
+const SECRET = 'a-secret-of-telerivet';
+/** Longer than a busy machine takes for anything here. */
+const PATIENCE_MS = 240_000;
+
+type Centre = { gateways: Gateway[]; url: string; fake: FakeTwilio; query: Query; database: string };
+
+/** Gateways on one database, with a task router of their own. */
+async function openCentre(t: Test, processes = 1, options: FakeTwilioOptions = {}): Promise<Centre> {
+  const { url: DATABASE_URL } = await database(t);
+  const fake = await fakeTwilio(t, options);
+  const gateways = await Promise.all(
+    Array.from({ length: processes }, () =>
+      startGateway(t, {
+        DATABASE_URL,
+        OPERATOR_TOKEN: TOKEN,
+        TELERIVET_SECRET: SECRET,
+        ...fake.environment,
+      }),
+    ),
+  );
+  const query = await queryOn(t, DATABASE_URL);
+  return { gateways, url: gateways[0]?.url ?? '', fake, query, database: DATABASE_URL };
+}
+
+const numberOf = (index: number) => `+22177000${String(index).padStart(4, '0')}`;
+
+/** Asks for help until somebody has answered; every text is sent three times, to whoever is there. */
+async function walk(
+  t: Test,
+  { gateways }: Centre,
+  phoneNumber: string,
+  ...inputs: string[]
+): Promise<string> {
+  let told = '';
+  const texts = ['', ...inputs.map((_, index) => inputs.slice(0, index + 1).join('*'))];
+  for (const text of texts) {
+    const fields = { sessionId: `help-${phoneNumber}`, serviceCode: '*555#', phoneNumber, text };
+    for (let round = 0; ; round += 1) {
+      if (round === 20) throw new Error(`nobody answers ${text}`);
+      const replies = await Promise.all(
+        [0, 1, 2].map((copy) =>
+          post(gateways[(copy + round) % gateways.length]?.url ?? '', fields).catch(() => undefined),
+        ),
+      );
+      const bodies = replies.flatMap((reply) =>
+        reply?.outcome === 'ok' || reply?.outcome === 'replay' ? [reply.body] : [],
+      );
+      if (new Set(bodies).size > 1) t.fail(`${text} was answered in two ways: ${bodies.join(' / ')}`);
+      told = bodies[0] ?? '';
+      if (told !== '') break;
+    }
+  }
+  return told;
+}
+
+const referenceIn = (end: string) => /: (\d{7})$/.exec(end)?.[1] ?? '';
+
+async function settled({ query }: Centre): Promise<void> {
+  await eventually(
+    'everything was told',
+    async () => {
+      const [row] = await query<{ n: number }>(
+        `select count(*)::int as n from outbox where state = 'queued'`,
+      );
+      return row?.n === 0;
+    },
+    PATIENCE_MS,
+  );
+}
+
+async function desk({ url }: Centre, path: string, body?: object): Promise<{ status: number; body: never }> {
+  const response = await fetch(`${url}/api/desk/tasks${path}`, {
+    headers: AUTHORIZED,
+    ...(body !== undefined && { method: 'POST', body: JSON.stringify(body) }),
+  });
+  return { status: response.status, body: (await response.json()) as never };
+}
+
+t.test('1, 2, 3, 1 is one task with exactly the documented attributes; 2 at the end is none', async (t) => {
+  const centre = await openCentre(t);
+  const { fake, url } = centre;
+  const phone = phoneOn(url, numberOf(1));
+  t.match(await phone.dial('*555#'), /^CON Choose your language\nChoisissez votre langue\n1\. ENGLISH/);
+  t.equal(await phone.type('1'), 'CON Where are you?\n1. Dakar\n2. Touba\n3. Thies\n0. Back\n*. Exit');
+  t.match(await phone.type('2'), /^CON What do you need\?\n1\. Shelter\n2\. Legal help\n3\. Food & clothing/);
+  t.match(await phone.type('3'), /^CON May we call you on this number\?\n1\. Yes, call me\n2\. No\n/);
+  const end = await phone.type('1');
+  t.match(end, /^END Thank you\. We will call you\.\nYour reference: \d{7}$/);
+  await settled(centre);
+
+  t.same(
+    fake.tasks.map(({ attributes }) => attributes),
+    [
+      {
+        type: 'support',
+        channel: 'ussd',
+        to: '*555#',
+        from: numberOf(1),
+        language: 'English',
+        location: 'Touba',
+        callback: 'Yes',
+        support_type: 'Food and Clothing',
+        reference: referenceIn(end),
+      },
+    ],
+  );
+  const [asked] = fake.requests;
+  t.equal(asked?.path, `POST /v1/Workspaces/${fake.workspaceSid}/Tasks`);
+  t.match(asked?.fields, { WorkflowSid: fake.workflowSid, TaskChannel: 'default', Priority: '5' });
+
+  const french = phoneOn(url, numberOf(2));
+  await french.dial('*555#');
+  t.match(await french.type('2', '1', '1'), /^CON Pouvons-nous vous appeler sur ce numéro\?\n1\. Oui/);
+  t.equal(
+    await french.type('2'),
+    'END Merci. Personne ne vous appellera. Composez ce code quand vous voulez.',
+  );
+  await settled(centre);
+  t.equal(fake.tasks.length, 1, 'nobody is called who did not ask for it');
+  t.same(await centre.query('select count(*)::int as n from tasks'), [{ n: 1 }]);
+});
+
+t.test('a dialled-through code asks for nothing that nobody has read', async (t) => {
+  const centre = await openCentre(t);
+  const through = { serviceCode: '*555*1*2*3*1#', phoneNumber: numberOf(3), text: '' };
+  t.match((await post(centre.url, through)).body, /^CON May we call you on this number\?/);
+  const lost = { sessionId: 'lost', serviceCode: '*555#', phoneNumber: numberOf(3) };
+  await post(centre.url, { ...lost, text: '' });
+  t.match((await post(centre.url, { ...lost, text: '2*2*3*1' })).body, /^CON Pouvons-nous vous appeler/);
+  t.same(await centre.query('select count(*)::int as n from tasks'), [{ n: 0 }]);
+});
+
+t.test('whoever has the phone next learns nothing', async (t) => {
+  const centre = await openCentre(t);
+  const first = phoneOn(centre.url, numberOf(4));
+  const screens = async () => {
+    const seen = [await first.dial('*555#')];
+    for (const input of ['2', '1', '1', '1']) seen.push(await first.type(input));
+    return seen;
+  };
+  const once = await screens();
+  const again = await screens();
+  t.same(again, once, 'the same screens, in the language that is asked for anew, to the reference');
+  t.match(once[0], /^CON Choose your language/);
+  t.same(await centre.query('select count(*)::int as n from messages'), [{ n: 0 }], 'no SMS');
+  t.same(await centre.query('select count(*)::int as n from subscribers'), [{ n: 0 }], 'nothing remembered');
+  const broken = phoneOn(centre.url, numberOf(4));
+  await broken.dial('*555#');
+  await broken.type('1', '1');
+  t.equal(await phoneOn(centre.url, numberOf(4)).dial('*555#'), once[0], 'nothing is offered again');
+  const { sessionId } = first.session;
+  const look = await fetch(`${centre.url}/api/ussd/debug/${sessionId}`, { headers: AUTHORIZED });
+  const { debugInfo } = (await look.json()) as { debugInfo: { context: object } };
+  t.match(debugInfo.context, { phoneNumber: 'private', message: 'private' });
+  t.notMatch(centre.gateways[0]?.output(), /77000/, 'and no log has the number');
+});
+
+t.test('asked again within 48 hours: one task, which then says what was said last', async (t) => {
+  const centre = await openCentre(t);
+  const { fake, query } = centre;
+  const phone = phoneOn(centre.url, numberOf(5));
+  const askFor = async (...inputs: string[]) => {
+    await phone.dial('*555#');
+    const end = await phone.type(...inputs, '1');
+    await settled(centre);
+    return referenceIn(end);
+  };
+  const reference = await askFor('1', '1', '1');
+  t.equal(await askFor('2', '3', '1'), reference);
+  t.equal(fake.tasks.length, 1);
+  t.match(fake.tasks[0]?.attributes, { language: 'French', location: 'Thies', support_type: 'Shelter' });
+  t.match((await desk(centre, `/${reference}`)).body, { requests: 2, location: 'Thies' });
+
+  t.not(await askFor('1', '1', '2'), reference, 'other support is another task');
+  t.equal(fake.tasks.length, 2);
+
+  await query(`update tasks set opened_at = opened_at - interval '48 hours 1 second'`);
+  t.not(await askFor('1', '1', '1'), reference, 'later it is another one');
+  t.equal(fake.tasks.length, 3);
+});
+
+t.test('asked for at once from everywhere: one task', async (t) => {
+  const centre = await openCentre(t, 2);
+  const form = new URLSearchParams({
+    from_number: numberOf(6),
+    to_number: '*555#',
+    secret: SECRET,
+    language_option: '1',
+    location_option: '1',
+    support_type_option: '1',
+    callback_option: '1',
+  });
+  const phones = centre.gateways.flatMap(({ url }) => [phoneOn(url, numberOf(6)), phoneOn(url, numberOf(6))]);
+  await Promise.all(
+    phones.map(async (phone) => {
+      await phone.dial('*555#');
+      await phone.type('1', '1', '1');
+    }),
+  );
+  const [ends, posts] = await Promise.all([
+    Promise.all(phones.map((phone) => phone.type('1'))),
+    Promise.all(
+      centre.gateways.flatMap(({ url }) =>
+        [0, 1, 2].map(() =>
+          send(`${url}/telerivet/ussd-listener`, form, {}).then(({ status, body }) => ({ status, body })),
+        ),
+      ),
+    ),
+  ]);
+  t.equal(new Set(ends.map(referenceIn)).size, 1, 'one reference');
+  t.ok(posts.every(({ status, body }) => status === 200 && body === 'Success'));
+  await settled(centre);
+  t.equal(centre.fake.tasks.length, 1);
+  t.match((await desk(centre, `/${referenceIn(ends[0] ?? '')}`)).body, { requests: 10 });
+});
+
+t.test('fifty people, a router that fails in every way, a process that is killed: a task each', async (t) => {
+  const people = 50;
+  const chaos = { fail: 0.15, busy: 0.1, drop: 0.15, hang: 0.05, malformed: 0.05, truncated: 0.05 };
+  const centre = await openCentre(t, 2, { seed: 5, chaos });
+  const { fake, gateways } = centre;
+  const killed = fake.when(() => fake.tasks.length >= people / 4).then(() => gateways[0]?.kill());
+  const calm = fake.when(() => fake.requests.length >= 1.6 * people).then(() => fake.chaos({}));
+  const numbers = Array.from({ length: people }, (_, index) => numberOf(100 + index));
+  const ends = await Promise.all(numbers.map((number) => walk(t, centre, number, '1', '2', '1', '1')));
+  t.ok(ends.every((end) => /^END Thank you\. We will call you\./.test(end)));
+  await Promise.all([killed, calm]);
+  await settled(centre);
+  t.equal(fake.tasks.length, people);
+  t.same(
+    fake.tasks.map(({ attributes }) => [attributes.from, attributes.reference]).sort(),
+    numbers.map((number, index) => [number, referenceIn(ends[index] ?? '')]).sort(),
+    'one for each of them, under what they were told',
+  );
+  const rows = await centre.query<{ router_id: string }>('select router_id from tasks');
+  t.same(rows.map(({ router_id }) => router_id).sort(), fake.tasks.map(({ sid }) => sid).sort());
+});
+
+t.test('the router is down: the desk has it; back again, it is handed over', async (t) => {
+  const centre = await openCentre(t);
+  const { fake, query } = centre;
+  await fake.down();
+  const end = await walk(t, centre, numberOf(7), '1', '1', '1', '1');
+  const reference = referenceIn(end);
+  await eventually('it was tried twice', async () => {
+    const [row] = await query<{ attempts: number }>('select attempts from outbox');
+    return (row?.attempts ?? 0) >= 2;
+  });
+  t.match((await desk(centre, '')).body, { tasks: [{ ref: reference, state: 'open', router: null }] });
+  t.equal((await desk(centre, `/${reference}/assign`, { to: 'Awa' })).status, 409, 'it is on its way there');
+  await fake.up();
+  await settled(centre);
+  t.equal(fake.tasks.length, 1);
+  t.match((await desk(centre, `/${reference}`)).body, {
+    router: 'twilio',
+    events: [{ kind: 'opened' }, { kind: 'handed', by: 'twilio' }],
+  });
+});
+
+t.test('what the router says of a task, in whatever order', async (t) => {
+  const centre = await openCentre(t);
+  const { fake, url } = centre;
+  const events = `${url}/twilio/task-events`;
+  const asks = async (index: number) => {
+    const reference = referenceIn(await walk(t, centre, numberOf(index), '1', '1', '1', '1'));
+    await settled(centre);
+    return { reference, sid: fake.tasksOf({ reference }).at(-1)?.sid ?? '' };
+  };
+  const at = (ms: number) => ({ TimestampMs: `${1_800_000_000_000 + ms}` });
+  const stateOf = async (reference: string) => {
+    const { state, assignee } = (await desk(centre, `/${reference}`)).body as {
+      state: string;
+      assignee: string;
+    };
+    return [state, assignee];
+  };
+
+  const one = await asks(8);
+  const say = (type: string, ms: number, more: Record<string, string> = {}) =>
+    fake.tell(one.sid, type, events, { overrides: { ...at(ms), ...more } });
+  t.equal(await say('reservation.accepted', 10), 200);
+  t.same(await stateOf(one.reference), ['assigned', 'amina']);
+  await say('reservation.accepted', 5, { WorkerName: 'too late' });
+  t.same(await stateOf(one.reference), ['assigned', 'amina'], 'an older event moves nothing');
+  await say('reservation.canceled', 20, { TaskAssignmentStatus: 'pending' });
+  t.same(await stateOf(one.reference), ['open', null]);
+  await say('task.completed', 30);
+  await say('reservation.accepted', 40);
+  t.same(await stateOf(one.reference), ['closed', null], 'closed is closed');
+  await say('task.completed', 50);
+  const { events: trail } = (await desk(centre, `/${one.reference}`)).body as { events: { kind: string }[] };
+  t.same(
+    trail.map(({ kind }) => kind),
+    ['opened', 'handed', 'assigned', 'released', 'closed'],
+  );
+
+  t.comment('nobody took it: it is not over');
+  const two = await asks(9);
+  fake.setStatus(two.sid, 'canceled', 'Task TTL Exceeded');
+  t.equal(await fake.tell(two.sid, 'task.canceled', events, { overrides: at(1) }), 200);
+  await settled(centre);
+  t.equal(fake.tasksOf({ reference: two.reference }).length, 2, 'it is handed over anew');
+  t.same(await stateOf(two.reference), ['open', null]);
+
+  t.comment('somebody cancelled it');
+  const three = await asks(10);
+  await fake.tell(three.sid, 'task.canceled', events, {
+    overrides: { ...at(1), TaskCanceledReason: 'a test' },
+  });
+  t.same(await stateOf(three.reference), ['closed', null]);
+
+  t.comment('its end was never told, and the caller asks again');
+  const four = await asks(11);
+  fake.setStatus(four.sid, 'completed', 'done');
+  const phone = phoneOn(url, numberOf(11));
+  await phone.dial('*555#');
+  t.equal(referenceIn(await phone.type('1', '1', '1', '1')), four.reference);
+  await settled(centre);
+  const live = fake.tasksOf({ reference: four.reference }).filter(({ status }) => status === 'pending');
+  t.equal(live.length, 1, 'somebody will call');
+
+  t.comment('closed at the desk, it is over there too');
+  const five = await asks(12);
+  const note = { note: 'called back, a bed for tonight' };
+  t.match((await desk(centre, `/${five.reference}/close`, note)).body, {
+    state: 'closed',
+    events: [{}, {}, { kind: 'closed', by: 'operator', ...note }],
+  });
+  await settled(centre);
+  t.equal(fake.task(five.sid).status, 'canceled');
+  t.equal((await desk(centre, `/${five.reference}/close`, note)).status, 200, 'said twice');
+  t.equal((await desk(centre, `/${five.reference}/close`, { note: 'another' })).status, 409);
+
+  t.comment('only what Twilio has signed is heard');
+  const six = await asks(13);
+  const { body, headers } = fake.event(six.sid, 'task.completed', events, at(1));
+  const forged = fake.event(six.sid, 'task.completed', events, at(1), 'another token');
+  const refused: [string, string, Record<string, string>][] = [
+    ['without a signature', body, { 'content-type': 'application/x-www-form-urlencoded' }],
+    ['by another token', forged.body, forged.headers],
+    ['changed on the way', body.replace('completed', 'canceled'), headers],
+    ['nothing', '', headers],
+  ];
+  for (const [what, sent, said] of refused) t.equal((await send(events, sent, said)).status, 403, what);
+  t.equal((await send(`${events}?more=1`, body, headers)).status, 403, 'for another URL');
+  t.same(await stateOf(six.reference), ['open', null]);
+  await fake.tell(six.sid, 'task.completed', events, {
+    overrides: { ...at(1), WorkspaceSid: 'WS00000000000000000000000000000000' },
+  });
+  t.same(await stateOf(six.reference), ['open', null], 'of another workspace');
+  t.equal(
+    await fake.tell(six.sid, 'task.completed', events, {
+      url: events.replace('http:', 'https:'),
+      overrides: at(2),
+    }),
+    200,
+    'behind a proxy that ends TLS',
+  );
+  t.same(await stateOf(six.reference), ['closed', null]);
+});
+
+t.test('an event that comes before the answer: the task is known by its reference', async (t) => {
+  const centre = await openCentre(t);
+  const { fake, url, query } = centre;
+  fake.next('hang');
+  const reference = referenceIn(await walk(t, centre, numberOf(14), '1', '1', '1', '1'));
+  await fake.when(() => fake.tasks.length === 1);
+  const [task] = fake.tasks;
+  const events = `${url}/twilio/task-events`;
+  t.equal(await fake.tell(task?.sid ?? '', 'reservation.accepted', events), 200);
+  t.match((await desk(centre, `/${reference}`)).body, {
+    state: 'assigned',
+    assignee: 'amina',
+    router: 'twilio',
+  });
+  await settled(centre);
+  t.equal(fake.tasks.length, 1);
+  t.same(await query('select router_id from tasks'), [{ router_id: task?.sid }]);
+});
+
+t.test('a process that is gone in the middle of handing over: another one finishes, once', async (t) => {
+  const centre = await openCentre(t, 2);
+  const { fake, gateways } = centre;
+  // Whoever asks is killed when the task is there and the answer is not: both, so that it is the one.
+  fake.next('hang');
+  const end = await walk(t, centre, numberOf(15), '1', '1', '1', '1');
+  await fake.when(() => fake.tasks.length === 1);
+  await Promise.all(gateways.map((gateway) => gateway.kill()));
+  const after = await startGateway(t, {
+    DATABASE_URL: centre.database,
+    OPERATOR_TOKEN: TOKEN,
+    ...fake.environment,
+  });
+  await settled(centre);
+  t.equal(fake.tasks.length, 1);
+  t.match((await desk({ ...centre, url: after.url }, `/${referenceIn(end)}`)).body, { router: 'twilio' });
+});
