@@ -39,6 +39,9 @@ const REPORT_HOURS = 24;
 /** Reports nothing, ever. */
 const SIMULATOR = 'simulator';
 
+/** The message that is to tell of an order is written before it, in the same transaction. */
+const BEFORE_ORDER = '1 minute';
+
 /** What stands in somebody else's text where the number was. */
 const ERASED = '(erased)';
 
@@ -259,7 +262,7 @@ async function cutTexts(
     .innerJoin('messages', 'messages.call_id', 'sms_calls.id')
     .select(['sms_calls.id', 'sms_calls.body'])
     .where('messages.phone', '=', buyer)
-    .where('messages.created_at', '>=', ordered_at)
+    .where(sql<boolean>`messages.created_at >= ${ordered_at}::timestamptz - ${BEFORE_ORDER}::interval`)
     .where('sms_calls.body', 'is not', null)
     .execute();
   for (const { id, body } of told) {
