@@ -103,6 +103,8 @@ async function patiently<T>(run: () => Promise<T>): Promise<T> {
     } catch (error) {
       const state = sqlState(error);
       if (state !== SqlState.lockNotAvailable && state !== FOREIGN_KEY) throw error;
+      // Somebody adds to it again and again; or there is a table that this does not know of.
+      if (attempt === TRIES && state === FOREIGN_KEY) throw error;
       if (attempt === TRIES) throw new EraseRefused('this phone is busy: say it again in a minute');
       await sleep(Math.min(PAUSE_MS, 20 * attempt));
     }
