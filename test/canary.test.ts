@@ -21,6 +21,8 @@ const PHONES = ['254700999111', '254700999222'];
 /** What was typed; short digits alone would be found in any clock. */
 const TEXTS = ['CANARYTEXT', '48213*C', '48213%2A', DIGITS, '7719364'];
 const SESSIONS = [SESSION];
+/** What Telerivet's script proves itself with. */
+const SECRET = 'CANARYSECRET-of-telerivet';
 
 t.test('the search itself finds what is hidden', async (t) => {
   for (const before of ['', 'x', 'xy', 'xyz']) {
@@ -98,6 +100,24 @@ async function sing(gateway: Gateway): Promise<void> {
     'x-forwarded-for': PHONE,
     referer: `http://${DIGITS}/`,
   });
+  // Somebody who asks for help, by phone and through Telerivet; and who only pretends to.
+  for (const text of ['', '1', '1*2', '1*2*3', `1*2*3*${DIGITS}`, `1*2*3*${DIGITS}*1`])
+    await post(url, { ...fields, sessionId: `${SESSION}-help`, serviceCode: '*555#', text });
+  const help = {
+    from_number: PHONE,
+    to_number: '*555#',
+    secret: SECRET,
+    language_option: 1,
+    location_option: 2,
+    support_type_option: 3,
+    callback_option: 1,
+  };
+  for (const wrong of [{}, { secret: `${TEXT}${PHONE}` }, { location_option: DIGITS }, { to_number: TEXT }])
+    await send(`${url}/telerivet/ussd-listener`, JSON.stringify({ ...help, ...wrong }), json);
+  await send(`${url}/twilio/task-events`, new URLSearchParams({ TaskAttributes: `${PHONE} ${TEXT}` }), {
+    ...form,
+    'x-twilio-signature': SECRET,
+  });
   // Nowhere, and by other methods.
   for (const path of [
     `/${PHONE}`,
@@ -143,7 +163,7 @@ async function checkAnswers(t: Test, gateway: Gateway): Promise<void> {
 }
 
 function checkOutput(t: Test, gateway: Gateway): void {
-  t.same(foundIn(gateway.output(), [...PHONES, ...TEXTS]), [], 'nothing of it is in the output');
+  t.same(foundIn(gateway.output(), [...PHONES, ...TEXTS, SECRET]), [], 'nothing of it is in the output');
   t.match(gateway.output(), /"msisdn":"m_[0-9a-f]{12}"/, 'the pseudonym is');
 }
 
@@ -218,7 +238,7 @@ t.test('on Postgres', async (t) => {
   const server = await startPostgres({ own: true });
   t.teardown(() => server.stop());
   const { url } = await database(t, { server: server.url });
-  const gateway = await startGateway(t, { DATABASE_URL: url, GATEWAYS });
+  const gateway = await startGateway(t, { DATABASE_URL: url, GATEWAYS, TELERIVET_SECRET: SECRET });
   await sing(gateway);
   await checkAnswers(t, gateway);
   await throughFaults(t, server, url, gateway);
@@ -243,7 +263,7 @@ t.test('on Postgres', async (t) => {
 
 t.test('on the embedded database', async (t) => {
   const directory = temporaryDirectory(t);
-  const gateway = await startGateway(t, { DATA_DIR: directory, GATEWAYS });
+  const gateway = await startGateway(t, { DATA_DIR: directory, GATEWAYS, TELERIVET_SECRET: SECRET });
   await sing(gateway);
   await checkAnswers(t, gateway);
   checkOutput(t, gateway);

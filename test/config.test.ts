@@ -19,7 +19,7 @@ const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const KEY = '0123456789abcdef0123456789abcdef';
 const OTHER_KEY = 'fedcba9876543210fedcba9876543210';
 const SERVER = { DATABASE_URL: 'postgres://user:hush@localhost/ussd', PIN_ENCRYPTION_KEY: KEY };
-const SERVICES = ['ixo', 'demo', 'airtime', 'invest'];
+const SERVICES = ['ixo', 'demo', 'airtime', 'invest', 'support'];
 
 const WHOLE = (least: number, most: number) => `must be a whole number from ${least} to ${most}`;
 const NO_NETWORK = /is no network: write 196\.201\.214\.0\/24 or a single address$/;
@@ -74,6 +74,7 @@ t.test('where nothing is set', async (t) => {
     '*123#': 'demo',
     '*144#': 'airtime',
     '*384#': 'invest',
+    '*555#': 'support',
   });
   const blank = readConfig(
     { PORT: '', RATE_LIMIT_MAX: '  ', OPERATOR_TOKEN: '\t', GATEWAY_ALLOW: '' },
@@ -167,6 +168,45 @@ t.test('good values', async (t) => {
   for (const address of inside) t.ok(lists.gatewayAllow.has(address), address);
   for (const address of outside) t.notOk(lists.gatewayAllow.has(address), `not ${address}`);
   t.ok(lists.rateLimit.allow.has('8.8.8.8'));
+});
+
+t.test('Twilio: all of an account, or nothing', async (t) => {
+  const account = { TWILIO_ACCOUNT_SID: 'AC1', TWILIO_AUTH_TOKEN: 'hush-hush', TWILIO_WORKSPACE_SID: 'WS1' };
+  t.notOk('twilio' in readConfig({}, SERVICES));
+  t.same(readConfig(account, SERVICES).twilio, {
+    accountSid: 'AC1',
+    authToken: 'hush-hush',
+    workspaceSid: 'WS1',
+    taskChannel: 'default',
+    baseUrl: 'https://taskrouter.twilio.com',
+  });
+  const more = {
+    TWILIO_WORKFLOW_SID: 'WW1',
+    TWILIO_TASK_CHANNEL: 'callback',
+    TWILIO_BASE_URL: 'http://127.0.0.1:9/',
+    TWILIO_EVENTS_URL: 'https://help.example/twilio/task-events',
+  };
+  t.match(readConfig({ ...account, ...more }, SERVICES).twilio, {
+    workflowSid: 'WW1',
+    taskChannel: 'callback',
+    baseUrl: 'http://127.0.0.1:9',
+    eventsUrl: 'https://help.example/twilio/task-events',
+  });
+  t.same(problems({ TWILIO_ACCOUNT_SID: 'AC1' }), [
+    'TWILIO_AUTH_TOKEN: is required with TWILIO_ACCOUNT_SID',
+    'TWILIO_WORKSPACE_SID: is required with TWILIO_ACCOUNT_SID',
+  ]);
+  t.same(problems({ TWILIO_WORKFLOW_SID: 'WW1' }), [
+    'TWILIO_ACCOUNT_SID: is required with TWILIO_WORKFLOW_SID',
+  ]);
+  t.same(problems({ ...account, TWILIO_ACCOUNT_SID: 'WS1', TWILIO_AUTH_TOKEN: 'short' }), [
+    'TWILIO_ACCOUNT_SID: must be an id that begins with AC',
+    'TWILIO_AUTH_TOKEN: must be 8 to 200 printable ASCII characters',
+  ]);
+  t.same(problems({ TELERIVET_SECRET: 'short' }), [
+    'TELERIVET_SECRET: must be 8 to 200 printable ASCII characters',
+  ]);
+  t.same(problems({ DESK_RETENTION_DAYS: '0' }), [`DESK_RETENTION_DAYS: ${WHOLE(1, 3_650)}`]);
 });
 
 t.test("where Africa's Talking is", async (t) => {

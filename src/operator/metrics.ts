@@ -76,27 +76,22 @@ export function makeMetrics(parts: MetricsParts) {
       for (const { kind, state, count } of counts ?? []) this.set({ kind, state }, count);
     },
   });
-  const oldest = new Gauge({
-    name: 'ussd_desk_oldest_seconds',
-    help: 'How long the oldest request for help of each state has waited',
-    labelNames: ['state'],
-    registers,
-  });
-  new Gauge({
-    name: 'ussd_desk_tasks',
-    help: 'Requests for help that are not closed, by state',
-    labelNames: ['state'],
-    registers,
-    async collect() {
-      const tasks = await parts.tasks().catch(() => undefined);
-      this.reset();
-      oldest.reset();
-      for (const { state, count, oldest: seconds } of tasks ?? []) {
-        this.set({ state }, count);
-        oldest.set({ state }, seconds);
-      }
-    },
-  });
+  for (const [name, help, value] of [
+    ['ussd_desk_tasks', 'Requests for help that are not closed, by state', 'count'],
+    ['ussd_desk_oldest_seconds', 'How long the oldest request for help of each state has waited', 'oldest'],
+  ] as const) {
+    new Gauge({
+      name,
+      help,
+      labelNames: ['state'],
+      registers,
+      async collect() {
+        const tasks = await parts.tasks().catch(() => undefined);
+        this.reset();
+        for (const { state, ...task } of tasks ?? []) this.set({ state }, task[value]);
+      },
+    });
+  }
   new Gauge({
     name: 'ussd_database_connections',
     help: 'Connections of the pools by state; waiting counts those who want one',
