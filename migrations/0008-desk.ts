@@ -48,4 +48,14 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       sealed bytea                             -- a note
     )`.execute(db);
   await sql`create index task_events_task on task_events (task_id, at, id)`.execute(db);
+
+  // A message is deleted with the person it is of, and who refers to it is looked for then.
+  await sql`
+    create index airtime_orders_message on airtime_orders (message_id) where message_id is not null`.execute(
+    db,
+  );
+  await sql`
+    create index stock_orders_message on stock_orders (message_id) where message_id is not null`.execute(db);
+  // What turns made happen goes with them: by the day of the dial.
+  await sql`create index effects_day on effects (day)`.execute(db);
 }

@@ -27,6 +27,7 @@ import { KeyError, type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
 import { RepliesError, readReplies } from './sms/replies.ts';
 import { type Database, openEmbeddedDatabase, openPostgres } from './store/database.ts';
+import { forgetEffects } from './store/effects.ts';
 import { DirectoryInUse } from './store/embedded.ts';
 import { hasDigestKey, WrongKeys } from './store/keyring.ts';
 import type { Book } from './store/ledger.ts';
@@ -57,6 +58,8 @@ const EXIT_MS = 9_000;
 const ROUTER_MS = 3_000;
 /** Turns and notices are kept for this many days; then their partition is dropped, and they are deleted. */
 const RETENTION_DAYS = 35;
+/** A partition of turns, which is dropped whole. */
+const WEEK_DAYS = 7;
 
 /** What a JSON session opens that names no code (CONTRACT.md section 6); where it is missing, the default service. */
 const JSON_SERVICE = 'invest';
@@ -172,6 +175,7 @@ async function main(): Promise<void> {
   await queue.daily('housekeeping', async () => {
     await makePartitions(kysely);
     await dropPartitions(kysely, RETENTION_DAYS);
+    await forgetEffects(kysely, RETENTION_DAYS + WEEK_DAYS);
     await notices.forget(kysely, RETENTION_DAYS);
     await attempts.forget();
     await forgetDelivered(kysely);

@@ -15,6 +15,7 @@ import { Box } from '../src/seal/box.ts';
 import { parseKeyRing } from '../src/seal/keys.ts';
 import type { Db } from '../src/store/accounts.ts';
 import { type Database, openEmbeddedDatabase } from '../src/store/database.ts';
+import { forgetEffects } from '../src/store/effects.ts';
 import { EraseRefused, erase } from '../src/store/erase.ts';
 import { bytes } from '../src/store/sql.ts';
 import { rowKey } from '../src/store/turns.ts';
@@ -906,4 +907,16 @@ t.test('on the embedded database', async (t) => {
     t.strictSame(await sums(rows, marks.other, await recipientsOf(rows, marks.other)), before);
     t.strictSame(await wrongs(db.kysely), []);
   });
+});
+
+t.test('what turns made happen goes when the turns are gone', async (t) => {
+  const { db } = await openDatabase(t);
+  for (const days of [43, 42, 0])
+    await sql`insert into effects (shown, ordinal, kind, session_key, day, dial, address)
+      values (${Buffer.of(days)}, 0, 'sms', 'x', (now() at time zone 'utc')::date - ${days}::int, 1, 'x')`.execute(
+      db.kysely,
+    );
+  await forgetEffects(db.kysely, 42);
+  const left = await db.kysely.selectFrom('effects').select('shown').execute();
+  t.same(left.map(({ shown }) => shown[0]).sort(), [0, 42]);
 });

@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import type { Db } from './accounts.ts';
 import { bytes } from './sql.ts';
 
@@ -35,4 +36,12 @@ export async function whoDid(db: Db, { shown, ordinal }: EffectKey): Promise<Doe
   return (
     row && { sessionKey: bytes(row.session_key), day: row.day, dial: row.dial, address: bytes(row.address) }
   );
+}
+
+/** Removes what dials of more than `days` ago made happen: their turns are gone, and nothing is answered there. */
+export async function forgetEffects(db: Db, days: number): Promise<void> {
+  await db
+    .deleteFrom('effects')
+    .where(sql<boolean>`day < (now() at time zone 'utc')::date - ${days}::int`)
+    .execute();
 }
