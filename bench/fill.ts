@@ -70,6 +70,7 @@ async function patternsOf(client: pg.Client): Promise<Pattern[]> {
   const { rows } = await client.query<Pattern>(`
     select hop, ended, outcome, node, menu, service, length(sealed) as sealed from turns
     where session_key = (select session_key from turns group by 1 order by count(*) desc limit 1) order by hop`);
+  if (rows.length < 5) throw new Error('no whole walk is there to take the pattern from');
   return rows;
 }
 

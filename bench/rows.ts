@@ -3,8 +3,11 @@ import { fill } from './fill.ts';
 import type { Crowd, Tally } from './load.ts';
 import { residentOf, type Server, type Stage } from './stage.ts';
 
-/** How long a row is measured in a round, and how long it runs before that; in milliseconds. */
-export type Slot = { warmMs: number; measureMs: number };
+/**
+ * How long a row is measured in a round, and how long it runs before that; in milliseconds. What is measured by
+ * count is to be done in `patienceMs`.
+ */
+export type Slot = { warmMs: number; measureMs: number; patienceMs?: number };
 
 /** What a row was found to do in one round. */
 export type Reading = {
@@ -43,9 +46,13 @@ export type Rates = (id: string) => number | undefined;
 /** Whoever thinks has a session but no connection: so many are open for each connection, at least. */
 const SESSIONS_PER_CONNECTION = 4;
 const LEAST_SESSIONS = 1_024;
-/** PIN work has a queue of 64 behind two slots; fewer than that wait here, so that nobody is sent away. */
-const PIN_CALLERS = 16;
-const ACCOUNTS = 48;
+/** Enough to keep both PIN slots busy; more only wait longer, in a queue of 64 behind which one is sent away. */
+const PIN_CALLERS = 8;
+/** Accounts and log-ins are counted by their last turns, so all callers must have come to one before it counts. */
+const PIN_MS = 2_000;
+const ACCOUNTS = 24;
+/** Accounts for the log-ins are opened by so few at once that even a busy machine keeps to its deadline. */
+const OPENERS = 4;
 /** Connections of loads that come at a rate. */
 const OPEN_LOOP = 256;
 
@@ -82,6 +89,12 @@ async function called(
   return { reading, walks: tallies.map(({ walks, seconds }) => walks / seconds) };
 }
 
+const patient = (slot: Slot): Slot => ({
+  ...slot,
+  warmMs: Math.max(slot.warmMs, PIN_MS),
+  measureMs: Math.max(slot.measureMs, PIN_MS),
+});
+
 async function turnsOf(stage: Stage, crowd: Crowd, servers: Server[], slot: Slot): Promise<Reading> {
   return (await called(stage, [crowd], servers, slot)).reading;
 }
@@ -114,14 +127,20 @@ function simple(
 
 /** Accounts to log in to, opened before anything is measured. */
 async function accountsOn(stage: Stage, server: Server): Promise<void> {
-  if (stage.accounts.length >= ACCOUNTS) return;
-  const crowd: Crowd = { ...closed('create', PIN_CALLERS, server), sessions: ACCOUNTS, turns: ACCOUNTS * 7 };
-  const { tallies } = await stage.callers.call({ crowds: [crowd], warmMs: 0, measureMs: 0 }, () => undefined);
-  stage.accounts = tallies[0]?.accounts ?? [];
-  if (stage.accounts.length < ACCOUNTS)
-    throw new Error(
-      `only ${stage.accounts.length} accounts were opened: ${JSON.stringify(tallies[0]?.faults)}`,
+  let faults: Tally['faults'] = {};
+  for (let attempt = 1; stage.accounts.length < ACCOUNTS; attempt += 1) {
+    if (attempt > 5)
+      throw new Error(`only ${stage.accounts.length} accounts were opened: ${JSON.stringify(faults)}`);
+    // Enough for those that are still under way when the last turn is spent.
+    const turns = (ACCOUNTS - stage.accounts.length + OPENERS) * 7;
+    const crowd: Crowd = { ...closed('create', OPENERS, server), sessions: OPENERS, turns };
+    const { tallies } = await stage.callers.call(
+      { crowds: [crowd], warmMs: 0, measureMs: 0 },
+      () => undefined,
     );
+    faults = tallies[0]?.faults ?? {};
+    stage.accounts.push(...(tallies[0]?.accounts ?? []));
+  }
 }
 
 /** The best rate that plain turns have had here, or, where that row does not run, have for a moment. */
@@ -133,7 +152,7 @@ async function fullLoad(stage: Stage, rates: Rates, server: Server): Promise<num
 }
 
 /** Plain turns that come at half of the rate at which they were answered flat out. */
-const halfOf = (full: number, server: Server): Crowd => ({
+const halfOf = (full: number, server: Server): Crowd & { rate: number } => ({
   ...closed('walk', OPEN_LOOP, server),
   rate: full / 2,
 });
@@ -152,8 +171,9 @@ function filled(id: string, turns: number, limit: string): Row {
       stage.needsDisk(turns * 1_000 + 2e9);
       const server = await stage.gateway(`filled ${turns}`);
       const crowd = closed('walk', 64, server);
-      // Where the pattern of the rows comes from.
-      await turnsOf(stage, crowd, [server], { warmMs: 200, measureMs: 200 });
+      // Where the pattern of the rows comes from: a few whole walks.
+      const sample = { ...crowd, sessions: 64, turns: 64 * 10 };
+      await turnsOf(stage, sample, [server], { warmMs: 0, measureMs: 0 });
       const refill = () =>
         fill(server.url as string, turns, (done) => stage.tell(`${id}: ${words(done)} turns`));
       const bytes = await refill();
@@ -187,11 +207,12 @@ function memory(sessions: number): Row {
     limit: 'nothing of a session stays in the process; what grows first is the heap that V8 finds convenient',
     prepare: async (stage) => {
       const server = await stage.gateway('memory');
-      return async () => {
+      return async ({ patienceMs = Number.POSITIVE_INFINITY }) => {
+        const until = performance.now() + patienceMs;
         const perSlice: number[] = [];
         const crowd = { ...closed('dial', 64, server), turns: sessions / slices };
         const readings: Reading[] = [];
-        for (let slice = 0; slice < slices; slice += 1) {
+        for (let slice = 0; slice < slices && performance.now() < until; slice += 1) {
           const seen: number[] = [];
           const timer = setInterval(() => seen.push(residentOf(server.pid)), 100);
           readings.push(await turnsOf(stage, crowd, [server], { warmMs: 0, measureMs: 0 }));
@@ -201,7 +222,7 @@ function memory(sessions: number): Row {
           stage.tell(`memory: ${words(((slice + 1) * sessions) / slices)} sessions`);
         }
         const MB = 1024 * 1024;
-        const after = perSlice[warm] as number;
+        const after = perSlice[Math.min(warm, perSlice.length - 1)] as number;
         return {
           rate: median(readings.map((reading) => reading.rate)),
           p50: median(readings.map((reading) => reading.p50)),
@@ -209,6 +230,7 @@ function memory(sessions: number): Row {
           faults: faultsOf(readings),
           ...(readings.at(-1)?.busy && { busy: readings.at(-1)?.busy }),
           more: {
+            sessions: (readings.length * sessions) / slices,
             'MB after warm-up': after / MB,
             'MB at the end': (perSlice.at(-1) as number) / MB,
             'MB grown': ((perSlice.at(-1) as number) - after) / MB,
@@ -289,8 +311,8 @@ export function allRows(quick: boolean): Row[] {
         const server = await stage.gateway();
         const crowd = { ...closed('create', PIN_CALLERS, server), sessions: PIN_CALLERS };
         return async (slot) => {
-          const { reading, walks } = await called(stage, [crowd], [server], slot);
-          return { ...reading, rate: walks[0] ?? 0, more: { 'turns/s': reading.rate } };
+          const { reading, walks } = await called(stage, [crowd], [server], patient(slot));
+          return { ...reading, rate: walks[0] ?? 0, more: { 'turns a second': reading.rate } };
         };
       },
     },
@@ -318,8 +340,11 @@ export function allRows(quick: boolean): Row[] {
       limit: 'the load is given; a turn waits for the batch under way, and then for its own two',
       prepare: async (stage, rates) => {
         const server = await stage.gateway();
-        return async (slot) =>
-          turnsOf(stage, halfOf(await fullLoad(stage, rates, server), server), [server], slot);
+        return async (slot) => {
+          const crowd = halfOf(await fullLoad(stage, rates, server), server);
+          const reading = await turnsOf(stage, crowd, [server], slot);
+          return { ...reading, more: { 'asked for a second': crowd.rate } };
+        };
       },
     },
     {
@@ -338,8 +363,12 @@ export function allRows(quick: boolean): Row[] {
             sessions: PIN_CALLERS,
             accounts: stage.accounts,
           };
-          const { reading, walks } = await called(stage, [plain, logIns], [server], slot);
-          return { ...reading, rate: walks[1] ?? 0, more: { 'plain turns/s': reading.rate } };
+          const { reading, walks } = await called(stage, [plain, logIns], [server], patient(slot));
+          return {
+            ...reading,
+            rate: walks[1] ?? 0,
+            more: { 'plain turns a second': reading.rate, 'asked for': plain.rate },
+          };
         };
       },
     },

@@ -112,7 +112,7 @@ export class Stage {
   /** One line that says where the run is; on a terminal the next one takes its place. */
   tell(line: string): void {
     if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${line}`);
-    else if (line !== '') process.stderr.write(`${line}\n`);
+    else if (line !== '') process.stderr.write(`${Math.round(performance.now() / 1000)} s ${line}\n`);
   }
 
   /** Processor time of the servers and of all Postgres processes; undefined where there is no /proc. */
