@@ -63,8 +63,11 @@ const { values: asked } = parseArgs({
 const rows = chosen(allRows(asked.quick), asked.only?.split(','));
 const pace = asked.quick ? PACE.quick : PACE.full;
 const stage = new Stage(asked.profile ? join(ROOT, '.data', 'profiles') : undefined);
+let stopping: NodeJS.Signals | undefined;
+// Once: whoever cannot wait presses it again, and what is left then is taken away by the sentries.
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
   process.once(name, () => {
+    stopping ??= name;
     console.error('stopping');
     void stage.close().finally(() => process.exit(128 + constants.signals[name]));
   });
@@ -80,8 +83,9 @@ try {
   }
   await stage.close();
 } catch (error) {
-  console.error(error);
-  process.exitCode = 1;
+  // What was under way fails when its processes are gone.
+  if (stopping === undefined) console.error(error);
+  process.exitCode = stopping === undefined ? 1 : 128 + constants.signals[stopping];
   await stage.close();
 }
 process.exit();

@@ -57,7 +57,7 @@ export class Stage {
   readonly #made = new Map<string, Promise<unknown>>();
   readonly #children: ChildProcess[] = [];
   readonly #clusters = new Map<Cluster, Postgres>();
-  #closing = false;
+  #closing: Promise<void> | undefined;
 
   constructor(profiles?: string) {
     this.#profiles = profiles;
@@ -145,8 +145,12 @@ export class Stage {
   }
 
   /** Ends every process and removes every file. */
-  async close(): Promise<void> {
-    this.#closing = true;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.callers.stop();
     // A profile is written by a process that ends well.
     for (const child of this.#children) child.kill(this.#profiles === undefined ? 'SIGKILL' : 'SIGTERM');
@@ -191,7 +195,7 @@ export class Stage {
         const settings = { max_connections: '400' };
         const postgres = await startPostgres({ own: true, fsync: true, settings });
         this.#clusters.set(cluster, postgres);
-        if (this.#closing) await postgres.stop();
+        if (this.#closing !== undefined) await postgres.stop();
         return postgres;
       } finally {
         delete process.env.LD_PRELOAD;
@@ -236,7 +240,7 @@ export class Stage {
     });
     closeSync(errors);
     this.#children.push(child);
-    if (this.#closing) child.kill('SIGKILL');
+    if (this.#closing !== undefined) child.kill('SIGKILL');
     whenWeDie('kill -KILL "$1"', [String(child.pid)]);
     const until = Date.now() + START_MS;
     while (!(await answers(port))) {
