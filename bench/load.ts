@@ -44,6 +44,8 @@ export type Told = { window: 'begins' | 'ends' } | { done: Tally[]; clientCpu: n
 
 /** Replies that are under way when the time is up are waited for, longer than any answer may take. */
 const LAST_REPLY_MS = 6_000;
+/** However long it takes to get warm: until everybody has dialled once, the load is dials only; no longer than this. */
+const MIXING_MS = 4_000;
 /** Connections are not opened faster than a listen queue takes them. */
 const CONNECT_AT_ONCE = 64;
 const MOST_ACCOUNTS = 64;
@@ -218,6 +220,7 @@ class Running {
   readonly #accounts: Account[] = [];
   #turns = 0;
   #walks = 0;
+  #replies = 0;
   /** When the window of measurement is, by `performance.now()`. */
   #from = Number.POSITIVE_INFINITY;
   #to = Number.POSITIVE_INFINITY;
@@ -255,6 +258,11 @@ class Running {
       this.#wires.push(...some);
     }
     this.#idle = [...this.#wires];
+  }
+
+  /** Everybody has had the first answer. */
+  get isMixed(): boolean {
+    return this.#replies >= this.#crowd.sessions;
   }
 
   start(): void {
@@ -331,6 +339,7 @@ class Running {
   #heard(wire: Wire, status: number, body: string): void {
     const caller = wire.caller as Caller;
     wire.caller = undefined;
+    this.#replies += 1;
     const now = performance.now();
     const good = status === 200 && body.startsWith(caller.expects);
     if (now >= this.#from && now < this.#to && good) this.#turns += 1;
@@ -377,6 +386,8 @@ async function work({ crowds, warmMs, measureMs }: Task): Promise<void> {
   for (const each of running) each.start();
   const counted = crowds.some((crowd) => crowd.turns !== undefined);
   await rest(warmMs);
+  const patience = performance.now() + MIXING_MS;
+  while (!counted && running.some((each) => !each.isMixed) && performance.now() < patience) await rest(10);
   const from = performance.now();
   const before = process.cpuUsage();
   for (const each of running) each.measureFrom(from);

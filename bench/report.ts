@@ -55,7 +55,7 @@ function machineOf({ machine, quick, minutes, slot, rows }: Run): string {
   return [
     `${machine.date}: ${machine.cores} cores of ${machine.cpu}, ${machine.memoryGb} GB, ${machine.system}, Node ${machine.node},`,
     `${databases.join(', ')}; a flush of 8 kB takes ${machine.flushMs} ms; load before the run ${machine.loadBefore.toFixed(2)}.`,
-    `${quick ? 'A quick run' : 'A full run'} of ${minutes} minutes: medians and (least–most) of ${rounds} rounds of ${slot.measureMs / 1000} s a row.`,
+    `${quick ? 'A quick run' : 'A full run'} of ${minutes} minutes: medians and (least–most) of ${rounds === 1 ? '1 round' : `${rounds} rounds`} of ${slot.measureMs / 1000} s a row.`,
   ].join('\n');
 }
 

@@ -43,9 +43,8 @@ export type Row = {
 /** Rates that rows had so far in this run, medians. */
 export type Rates = (id: string) => number | undefined;
 
-/** Whoever thinks has a session but no connection: so many are open for each connection, at least. */
-const SESSIONS_PER_CONNECTION = 4;
-const LEAST_SESSIONS = 1_024;
+/** Whoever thinks has a session but no connection: as many again wait while the others are answered. */
+const SESSIONS_PER_CONNECTION = 2;
 /** Enough to keep both PIN slots busy; more only wait longer, in a queue of 64 behind which one is sent away. */
 const PIN_CALLERS = 8;
 /** Accounts and log-ins are counted by their last turns, so all callers must have come to one before it counts. */
@@ -60,7 +59,7 @@ const closed = (plan: Crowd['plan'], connections: number, ...servers: Server[]):
   plan,
   ports: servers.map(({ port }) => port),
   connections,
-  sessions: Math.max(LEAST_SESSIONS, connections * SESSIONS_PER_CONNECTION),
+  sessions: connections * SESSIONS_PER_CONNECTION,
 });
 
 /** Calls with all crowds at once; the reading is of the first one. */
