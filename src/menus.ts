@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
-import { type Finding, lint } from './flow/lint.ts';
+import type { Finding } from './flow/finding.ts';
+import { lint } from './flow/lint.ts';
 import { Menu } from './flow/menu.ts';
 import type { Known } from './flow/plan.ts';
 

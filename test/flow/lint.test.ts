@@ -1,8 +1,9 @@
 import { test } from 'tap';
 import { parse } from 'yaml';
 import { nextPiece } from '../../src/flow/address.ts';
+import type { Finding } from '../../src/flow/finding.ts';
 import { factOf } from '../../src/flow/format.ts';
-import { type Finding, lint } from '../../src/flow/lint.ts';
+import { lint } from '../../src/flow/lint.ts';
 import { isSecret, Menu, nodeNamed, waysFrom } from '../../src/flow/menu.ts';
 import { pathsOf } from '../../src/flow/paths.ts';
 import { edgesOf, type Known, reachable, VERDICTS, worstWorld } from '../../src/flow/plan.ts';

@@ -1,0 +1,32 @@
+import { type Menu, type Node, optionsOf, type Text, waysFrom, wordsOf } from './menu.ts';
+
+/**
+ * What is wrong with a document: where, what, and the shortest text that leads there. An error keeps the
+ * document from answering anybody; a warning does not.
+ */
+export type Finding = { level: 'error' | 'warning'; node: string; problem: string; path?: string };
+
+/** Something that keeps a document from answering anybody. */
+export function error(node: string, problem: string): Finding {
+  return { level: 'error', node, problem };
+}
+
+/** The nodes of a document, with their names. */
+export function nodesOf(menu: Menu): [string, Node][] {
+  return Object.entries(menu.nodes);
+}
+
+/** Every text of a node. */
+export function textsIn(node: Node): Text[] {
+  const effects = waysFrom(node).flatMap(({ effects }) => effects ?? []);
+  return [
+    wordsOf(node),
+    ...optionsOf(node).map(({ label }) => label),
+    ...('list' in node ? [node.label, node.empty] : []),
+    ...('list' in node && node.more ? [node.more.label] : []),
+    ...('list' in node && node.previous ? [node.previous.label] : []),
+    ...('ask' in node && node.invalid !== undefined ? [node.invalid] : []),
+    ...waysFrom(node).flatMap(({ invalid }): Text[] => (invalid === undefined ? [] : [invalid])),
+    ...effects.flatMap((effect) => Object.values(effect).flatMap((args): Text[] => Object.values(args))),
+  ];
+}
