@@ -25,7 +25,9 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       router_id text,
       tried_at timestamptz,                    -- when creating it there was begun last: it may be there since
       leased_until timestamptz,                -- until then one process is telling the far side of it
-      told_at timestamptz,                     -- the newest event of task_events that the far side knows of
+      version int not null default 1,          -- counts what the far side is to know; told: what it does know
+      told int not null default 0,
+      former_ids text[] not null default '{}', -- ids that it had there: nothing that is said of them counts any more
       heard_at timestamptz,                    -- the newest event of the far side that moved it, by its clock
       check ((state = 'closed') = (closed_at is not null)),
       check (router_id is null or router is not null)
@@ -35,6 +37,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`create index tasks_oldest on tasks (state, opened_at, id)`.execute(db);
   await sql`create index tasks_changed on tasks (changed_at)`.execute(db);
   await sql`create unique index tasks_router on tasks (router_id) where router_id is not null`.execute(db);
+  await sql`create index tasks_former on tasks using gin (former_ids)`.execute(db);
+  await sql`create index tasks_untold on tasks (id) where told < version`.execute(db);
 
   // What became of each, and who did it. What the far side is to know of is delivered by the queue under this id.
   await sql`
@@ -43,7 +47,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       task_id uuid not null references tasks on delete cascade,
       at timestamptz not null default clock_timestamp(),
       kind text not null
-        check (kind in ('opened', 'repeated', 'handed', 'assigned', 'released', 'closed', 'reopened')),
+        check (kind in ('opened', 'repeated', 'handed', 'assigned', 'released', 'closed', 'reopened', 'queued')),
+      version int not null,                    -- of the task, when it happened
       by text not null,                        -- an operator, or the gateway or far side that told
       sealed bytea                             -- a note
     )`.execute(db);

@@ -197,13 +197,14 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     await scope.register(airtimeOfAfricastalking, { ...parts.airtime, pseudonym, production });
     await scope.register(smsOfAfricastalking, { ...parts.smsCallbacks, pseudonym, production });
     await scope.register(telerivetListener, { ...parts.telerivet, pseudonym, limit: unproven });
+    if (secret !== undefined) await scope.register(twilioEvents, { ...parts.twilio, limit: unproven });
   };
 
   await app.register(gateways, {});
   if (parts.callbackSecret !== undefined) {
     await app.register(gateways, { prefix: '/c/:callback', secret: parts.callbackSecret });
   }
-  // Signed by who sends it: neither GATEWAY_ALLOW nor the secret of callbacks opens or closes it.
+  // Signed by who sends it, from anywhere: GATEWAY_ALLOW does not close it.
   await app.register(async (scope) => {
     scope.addHook('onRequest', async (request, reply) => {
       if (isGone(request)) return reply.hijack();

@@ -90,7 +90,7 @@ export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
       count: () => tasks.count(db),
       assign: (reference: string, wanted: { to: string; by: string; instead: boolean }) =>
         db.transaction().execute((tx) => tasks.assign(tx, reference, { ...wanted, routed })),
-      close: (reference: string, closing: { note: string; by: string }) =>
+      close: (reference: string, closing: Parameters<typeof tasks.close>[2]) =>
         db.transaction().execute(async (tx) => {
           const closed = await tasks.close(tx, reference, closing);
           if (typeof closed === 'string') return closed;

@@ -8,7 +8,7 @@ import { bind } from './bindings.ts';
 import { type Config, ConfigError, type Operator, readConfig, SCOPES } from './config.ts';
 import { airtimeDelivery } from './effects/buy-airtime.ts';
 import { EFFECTS, NEED_PHONE, QUIET } from './effects/effect.ts';
-import { taskDelivery } from './effects/open-task.ts';
+import { taskDelivery, tellUntold } from './effects/open-task.ts';
 import { smsDelivery } from './effects/sms.ts';
 import { tradeDelivery } from './effects/trade.ts';
 import { openEngine, openKeeping } from './engine.ts';
@@ -172,7 +172,13 @@ async function main(): Promise<void> {
     tradeDelivery(kysely, orders, exchangeSimulator(), queue.enqueue),
     taskDelivery(kysely, tasks, router),
   ]);
+  const tell = async () => {
+    if (router !== undefined) await tellUntold({ db: kysely, tasks, enqueue: queue.enqueue });
+  };
+  // What was asked for, or closed, while there were no credentials.
+  await tell();
   await queue.daily('housekeeping', async () => {
+    await tell();
     await makePartitions(kysely);
     await dropPartitions(kysely, RETENTION_DAYS);
     await forgetEffects(kysely, RETENTION_DAYS + WEEK_DAYS);

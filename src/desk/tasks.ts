@@ -6,7 +6,7 @@ import { Failure, paging, REFUSALS } from '../listed.ts';
 import { type Cursor, pageOf } from '../store/cursor.ts';
 import type { Task, TaskEvent, TaskState } from '../store/tasks.ts';
 
-export type Closing = { note: string; by: string };
+export type Closing = { note: string; by: string; requests?: number | undefined };
 export type Assigning = { to: string; by: string; instead: boolean };
 
 export type DeskParts = {
@@ -17,7 +17,7 @@ export type DeskParts = {
     reference: string,
     wanted: Assigning,
   ): Promise<'assigned' | 'unknown' | 'closed' | 'taken' | 'elsewhere'>;
-  close(reference: string, wanted: Closing): Promise<'done' | 'again' | 'unknown' | 'closed'>;
+  close(reference: string, wanted: Closing): Promise<'done' | 'again' | 'unknown' | 'closed' | 'asked'>;
 };
 
 const STATES = ['open', 'assigned', 'closed'] as const;
@@ -68,6 +68,7 @@ const Note = z.string().trim().min(1).max(500);
 
 const CONFLICTS = {
   closed: 'The task is closed',
+  asked: 'The caller has asked again meanwhile: look at the task once more',
   taken: 'Somebody else has taken the task: say instead: true to take it over',
   elsewhere: 'The task is with the task router, which gives it to its own workers',
 } as const;
@@ -156,7 +157,14 @@ export async function desk(app: FastifyInstance, parts: DeskParts): Promise<void
         ...described,
         summary: 'It has been dealt with',
         params: Reference,
-        body: z.object({ note: Note.describe('What was done. Sealed, and shown here only.') }),
+        body: z.object({
+          note: Note.describe('What was done. Sealed, and shown here only.'),
+          requests: z
+            .int()
+            .min(1)
+            .optional()
+            .describe('As it was seen: 409 where the caller has asked again since.'),
+        }),
         response: { 200: Whole, 409: Failure.describe('Somebody else has closed it'), ...REFUSALS },
       },
     },

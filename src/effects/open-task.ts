@@ -75,6 +75,7 @@ export function taskDelivery(db: Db, tasks: Tasks, router?: TaskRouter): Deliver
     const held = router === undefined ? undefined : await tasks.hold(db, id);
     if (held === 'busy') return 'busy';
     if (router === undefined || held === undefined) {
+      // Without a router nothing is told now; when there is one again, it is (`tellUntold`).
       await end('done');
       return undefined;
     }
@@ -100,6 +101,15 @@ export function taskDelivery(db: Db, tasks: Tasks, router?: TaskRouter): Deliver
   };
 }
 
+/** Queues what the far side should know and nothing is on its way of. Returns how much. */
+export async function tellUntold({ db, tasks, enqueue }: Omit<Asking, 'randomCode'>): Promise<number> {
+  return db.transaction().execute(async (tx) => {
+    const events = await tasks.untold(tx);
+    for (const id of events) await enqueue(tx, TASK, { id });
+    return events.length;
+  });
+}
+
 type Far = { db: Db; tasks: Tasks; router: TaskRouter };
 
 /**
@@ -114,6 +124,12 @@ async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
   if (routerId === null && held.tried !== 'no') {
     // It was begun, and nobody heard the answer: what is there under this reference is it.
     routerId = (await router.find(attributes)) ?? null;
+    if (routerId !== null && held.state === 'assigned') {
+      // Somebody at the desk took it meanwhile. What is there must not call the same person.
+      await tasks.disown(db, held.id, routerId);
+      await router.close(routerId, 'taken at the desk');
+      return undefined;
+    }
     if (routerId !== null) await adopt(far, held, routerId);
   }
   if (held.state === 'closed') {

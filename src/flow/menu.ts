@@ -63,7 +63,14 @@ const Options = z.array(Option).min(1);
 const facts = z.array(Name).optional();
 
 /** CON: a question with fixed answers. */
-const Choose = z.strictObject({ choose: Text, facts, options: Options });
+const Choose = z.strictObject({
+  choose: Text,
+  facts,
+  options: Options,
+  /** The line above the screen when the choice was not on it, and the END after the last try: instead of the service's. */
+  invalid: Text.optional(),
+  farewell: Text.optional(),
+});
 
 /** CON: something to read, with ways onward. */
 const Say = z.strictObject({ say: Text, facts, options: Options });
@@ -221,6 +228,11 @@ export type Way = z.infer<typeof Way>;
 export type Condition = z.infer<typeof Condition>;
 export type To = z.infer<typeof To>;
 export type Text = z.infer<typeof Text>;
+
+/** The line above a node's screen when what was typed is no answer, where it is not the service's. */
+export function invalidOf(menu: Menu, node: Node): Text {
+  return ('ask' in node || 'choose' in node ? node.invalid : undefined) ?? menu.invalid;
+}
 
 /** The text in one language; a document that misses a translation was refused when it was read. */
 export function inLanguage(text: Text, language: string): string {

@@ -4,6 +4,7 @@ import {
   type Ask,
   type Condition,
   inLanguage,
+  invalidOf,
   isSecret,
   type Menu,
   type Node,
@@ -51,7 +52,7 @@ export function step(menu: Menu, state: State, input: string | Verdict, world: W
   if ('ask' in node) return answered(menu, state, node, input, world);
   const led = placeKeys(menu).find(({ key }) => sameKey(key, input));
   if (led !== undefined && state.node !== menu.root) return go(menu, state, led.place, world);
-  return miss(menu, state, menu.invalid, world);
+  return miss(menu, state, invalidOf(menu, node), world);
 }
 
 function choose(menu: Menu, state: State, option: Option, world: World): Step | Needs {
@@ -111,14 +112,14 @@ export function isWalkable(effects: Effect[]): boolean {
 
 function answered(menu: Menu, state: State, node: Ask, input: string, world: World): Step | Needs {
   const value = readAnswer(node.answer, input, world.msisdn);
-  if (value === undefined) return miss(menu, state, node.invalid ?? menu.invalid, world);
+  if (value === undefined) return miss(menu, state, invalidOf(menu, node), world);
   const vars = node.save === undefined ? state.vars : { ...state.vars, [node.save]: value };
   return follow(menu, { ...state, vars }, node.to, world);
 }
 
 function judged(menu: Menu, state: State, node: Node, heard: Verdict, world: World): Step | Needs {
   if (!('ask' in node)) throw new Error(`${state.node} asks for no secret`);
-  if (heard.verdict === 'malformed') return miss(menu, state, node.invalid ?? menu.invalid, world);
+  if (heard.verdict === 'malformed') return miss(menu, state, invalidOf(menu, node), world);
   const kept = node.save !== undefined && heard.keep !== undefined ? { [node.save]: heard.keep } : {};
   const next: State = { ...state, vars: { ...state.vars, ...kept } };
   if (heard.account !== undefined) next.account = heard.account;
@@ -245,7 +246,9 @@ function miss(menu: Menu, state: State, notice: Text, world: World, node = state
 
 /** The polite END after too many invalid answers. */
 export function gaveUp(menu: Menu, state: State): Step {
-  const words = inLanguage(menu.farewell, state.language);
+  const node = menu.nodes[state.node];
+  const own = node !== undefined && 'choose' in node ? node.farewell : undefined;
+  const words = inLanguage(own ?? menu.farewell, state.language);
   const screen: Screen = { end: true, node: state.node, words, options: [] };
   return { state: { ...state, misses: menu.tries }, screen, effects: [], course: 'gaveUp' };
 }

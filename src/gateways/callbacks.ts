@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { dropped, isTheirs } from './screens.ts';
 
@@ -29,14 +29,23 @@ declare module 'fastify' {
 /** How rubbish is acknowledged, unless a route says otherwise. */
 const ACKNOWLEDGED = { status: 200, words: 'OK' };
 
+/** What is said to rubbish; a function may answer itself, and leaves it where it returns nothing. */
+type ToRubbish =
+  | { status: number; words: string }
+  | ((request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply> | undefined);
+
 /** Acknowledges what cannot be read, and says 503 where the fault is ours. */
-export function acknowledge(app: FastifyInstance, route: string, rubbish = ACKNOWLEDGED): void {
+export function acknowledge(app: FastifyInstance, route: string, rubbish: ToRubbish = ACKNOWLEDGED): void {
   app.setErrorHandler((error: Error & { statusCode?: number; validation?: unknown }, request, reply) => {
     const theirs = isTheirs(error);
     request.callback = { ...request.callback, route, outcome: theirs ? 'rubbish' : 'unavailable' };
-    if (theirs) return inWords(reply, rubbish.status, rubbish.words);
-    request.log.error({ err: error }, 'a callback failed');
-    return inWords(reply, 503, 'Service unavailable');
+    if (!theirs) {
+      request.log.error({ err: error }, 'a callback failed');
+      return inWords(reply, 503, 'Service unavailable');
+    }
+    const answered = typeof rubbish === 'function' ? rubbish(request, reply) : undefined;
+    const { status, words } = typeof rubbish === 'function' ? ACKNOWLEDGED : rubbish;
+    return answered ?? inWords(reply, status, words);
   });
 }
 

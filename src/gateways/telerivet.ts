@@ -24,13 +24,13 @@ const option = <const T extends string>(names: readonly T[]) =>
     .meta({ description: names.map((name, index) => `${index + 1} ${name}`).join(', ') });
 
 /**
- * A number in E.164. A form whose plus was not written as `%2B` has a space there. Without either it may be a number
- * of some country only, and somebody else would be called.
+ * A number in E.164. A form whose plus was not written as `%2B` has a space there, and JSON may have a number. Without
+ * a plus it has at least 11 digits: fewer are a number of some country only, and somebody else would be called.
  */
 const From = z
-  .string()
-  .regex(/^[+ ][1-9]\d{6,14}$/)
-  .transform((number) => number.replace(' ', '+'));
+  .union([z.int().positive().transform(String), z.string()])
+  .pipe(z.string().regex(/^([+ ][1-9]\d{6,14}|[1-9]\d{10,14})$/))
+  .transform((number) => `+${number.replace(/^[+ ]/, '')}`);
 
 /** What was called: a service code, a short code or a number. */
 const To = z.union([z.int().transform(String), z.string()]).pipe(z.string().regex(/^[0-9*#+]{1,40}$/));
@@ -94,6 +94,8 @@ export async function telerivetListener(app: FastifyInstance, parts: TelerivetPa
         200: z.string().describe('Success: it is kept, or no call was wanted'),
         400: z.string().describe('A field is missing, or none of its values'),
         401: z.string().describe('The secret is wrong or missing'),
+        403: z.object({ error: z.string() }).describe('Not from a network of GATEWAY_ALLOW'),
+        413: z.string().describe('More than 8 KiB'),
         429: z.string().describe('Over the rate limit; Retry-After says for how long'),
         503: z.string().describe('Not kept: it is to be posted again'),
       },

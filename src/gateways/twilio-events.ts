@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
@@ -9,11 +9,28 @@ import { isSigned } from './twilio-signature.ts';
 
 const ROUTE = '/twilio/task-events';
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** It bears Twilio's signature. */
+    signed?: boolean;
+  }
+}
+
 /** The name under which tasks are kept that TaskRouter has. */
 const ROUTER = 'twilio';
 
 /** An event names the task, its worker, queue and workflow, each with what was written of it. */
 const BODY_BYTES = 64 * 1024;
+
+/** A clock that is ahead by more than this is wrong; in milliseconds. Else nothing later would be heard any more. */
+const AHEAD_MS = 60_000;
+
+/** A text without control characters: a database takes no NUL, and a name has no other. */
+const line = (most: number) =>
+  z
+    .string()
+    .max(most)
+    .regex(/^\P{Cc}*$/u);
 
 /** What TaskRouter posts, as far as it moves a task; everything else that it says is dropped. */
 const Event = z.object({
@@ -22,11 +39,14 @@ const Event = z.object({
   WorkspaceSid: z.string().max(70),
   TimestampMs: dropped(z.string().regex(/^\d{13}$/)),
   TaskAttributes: dropped(z.string().max(4_096)),
-  TaskAssignmentStatus: dropped(z.string().max(30)),
-  TaskCanceledReason: dropped(z.string().max(500)),
-  Reason: dropped(z.string().max(500)),
-  WorkerName: dropped(z.string().max(200)),
+  TaskAssignmentStatus: dropped(line(30)),
+  TaskCanceledReason: dropped(line(500)),
+  Reason: dropped(line(500)),
+  WorkerName: dropped(line(200)),
 });
+
+/** What a task is known by, in its attributes. */
+const About = z.object({ reference: z.string().regex(/^\d{1,10}$/), from: z.string().max(20) });
 
 /** What follows from an event: `lost` where a task ended without anybody having dealt with it. */
 type Move = 'assigned' | 'released' | 'closed' | 'lost';
@@ -55,21 +75,26 @@ export type TwilioEventsParts = {
  * not counted by address; what is not is refused.
  */
 export async function twilioEvents(app: FastifyInstance, parts: TwilioEventsParts): Promise<void> {
-  acknowledge(app, ROUTE);
+  const refuse = async (request: FastifyRequest, reply: FastifyReply) => {
+    request.callback = { route: ROUTE, outcome: 'refused' };
+    const wait = await parts.limit(request);
+    return wait === undefined ? inWords(reply, 403, 'Forbidden') : tooMany(reply, wait);
+  };
+  // A body that cannot be read was signed by nobody.
+  acknowledge(app, ROUTE, (request, reply) => (request.signed === true ? undefined : refuse(request, reply)));
   refuseOthers(app, ROUTE, ['POST'], { callback: ROUTE });
   app.withTypeProvider<ZodTypeProvider>().route({
     method: 'POST',
     url: ROUTE,
-    config: { callback: ROUTE },
+    config: { callback: ROUTE, proves: true },
     bodyLimit: BODY_BYTES,
     preValidation: async (request, reply) => {
       if (parts.signed !== undefined && isFromTwilio(request, parts.signed)) {
+        request.signed = true;
         request.authenticated = true;
         return;
       }
-      request.callback = { route: ROUTE, outcome: 'refused' };
-      const wait = await parts.limit(request);
-      return wait === undefined ? inWords(reply, 403, 'Forbidden') : tooMany(reply, wait);
+      return refuse(request, reply);
     },
     schema: {
       summary: 'What became of a task at TaskRouter',
@@ -119,7 +144,7 @@ function eventOf(said: z.output<typeof Event>, workspaceSid?: string): TaskEvent
   return {
     router: ROUTER,
     routerId,
-    at: Number(at),
+    at: Math.min(Number(at), Date.now() + AHEAD_MS),
     move,
     ...(about !== undefined && { about }),
     ...(worker !== undefined && { worker }),
@@ -157,8 +182,7 @@ function wasGivenUp({ EventType, TaskCanceledReason, Reason }: z.output<typeof E
 
 function aboutOf(attributes: string | undefined): TaskEvent['about'] {
   try {
-    const { reference, from } = JSON.parse(attributes ?? '') as Record<string, unknown>;
-    return typeof reference === 'string' && typeof from === 'string' ? { reference, from } : undefined;
+    return About.safeParse(JSON.parse(attributes ?? '')).data;
   } catch {
     return undefined;
   }

@@ -20,7 +20,7 @@ export type DebugParts = {
 /** More ids than this help nobody; \`count\` is the whole number. */
 const MOST_LISTED = 1_000;
 
-/** What stands for the number and the screen of a private service. */
+/** What stands for the number, the node and the screen of a private service. */
 const HIDDEN = 'private';
 
 const Active = z.array(z.string());
@@ -70,7 +70,7 @@ export async function debug(app: FastifyInstance, parts: DebugParts): Promise<vo
       return {
         sessionId,
         debugInfo: {
-          state: last.state.node,
+          state: hidden ? HIDDEN : last.state.node,
           context: {
             sessionId,
             phoneNumber: hidden ? HIDDEN : (opening.opening?.msisdn ?? ''),

@@ -97,11 +97,17 @@ async function reasonIn(body: Response['body']): Promise<number | undefined> {
   }
 }
 
-/** An error of `fetch` is told by the code of its cause; its message and cause stay behind. */
+/** Nobody was there to hear it: no address, no connection, or nobody whose certificate can be believed. */
+const NEVER_HEARD =
+  /^(ENOTFOUND|EAI_\w+|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|EHOSTDOWN|ENETDOWN|EADDRNOTAVAIL|UND_ERR_CONNECT_TIMEOUT|CERT_\w+|DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_\w+|ERR_TLS_CERT_\w+)$/;
+
+/**
+ * An error of `fetch` is told by the code of its cause; its message and cause stay behind. What is not surely from
+ * before the request was heard may be from after it: an answer that is no HTTP is an answer.
+ */
 function lost(error: unknown): ProviderError {
   const { code } = ((error as Error).cause ?? {}) as { code?: unknown };
-  const after = code === 'UND_ERR_SOCKET' || code === 'ECONNRESET' || code === 'EPIPE';
-  return new ProviderError(after ? 'dropped' : 'unreachable', true);
+  return new ProviderError(NEVER_HEARD.test(String(code)) ? 'unreachable' : 'dropped', true);
 }
 
 async function readAll(body: Response['body']): Promise<Buffer> {

@@ -261,14 +261,17 @@ export type Tables = {
     router_id: string | null;
     tried_at: Date | null;
     leased_until: Date | null;
-    told_at: Date | null;
+    version: Generated<number>;
+    told: Generated<number>;
+    former_ids: Generated<string[]>;
     heard_at: Date | null;
   };
   task_events: {
     id: string;
     task_id: string;
     at: Generated<Date>;
-    kind: 'opened' | 'repeated' | 'handed' | 'assigned' | 'released' | 'closed' | 'reopened';
+    kind: 'opened' | 'repeated' | 'handed' | 'assigned' | 'released' | 'closed' | 'reopened' | 'queued';
+    version: number;
     by: string;
     sealed: Uint8Array | null;
   };

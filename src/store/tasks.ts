@@ -34,6 +34,9 @@ const UNCERTAIN_SECONDS = 20;
  */
 const MOST_REOPENED = 5;
 
+/** Tasks that are queued again at a time. */
+const MOST_UNTOLD = 500;
+
 /** Seven digits can be remembered, and read out on the telephone; a collision is refused and drawn again. */
 export const REFERENCE_LENGTH = 7;
 
@@ -87,8 +90,8 @@ export type Held = {
   tried: 'no' | 'fresh' | 'long ago';
   /** The far side knows of this event already. */
   told: boolean;
-  /** The newest event that this is the state of, and the end of the lease: times of the database. */
-  through: string;
+  /** What this is the state of, and the end of the lease by the database's clock. */
+  version: number;
   until: string;
 };
 
@@ -138,21 +141,20 @@ export class Tasks {
     const open = await this.#openOne(tx, matter);
     if (open !== undefined) {
       if (open.reference !== reference) throw new GuardFailed();
-      const again = await tx
+      const row = await this.#locked(tx, reference);
+      // Closed by the desk at this moment: it is a new task.
+      if (row === undefined || row.state === 'closed') throw new GuardFailed();
+      await tx
         .updateTable('tasks')
         .set({
-          sealed: this.#seal(open.id, request),
+          sealed: this.#seal(row.id, request),
           requests: sql<number>`requests + 1`,
           asked_at: now(),
           changed_at: now(),
         })
-        .where('id', '=', open.id)
-        .where('state', '<>', 'closed')
-        .returning('id')
-        .executeTakeFirst();
-      // Closed by the desk at this moment: it is a new task.
-      if (again === undefined) throw new GuardFailed();
-      return this.#happened(tx, open.id, 'repeated', source);
+        .where('id', '=', row.id)
+        .execute();
+      return this.#tellsOf(tx, row.id, 'repeated', source, changedFrom(this.#open(row), request));
     }
     const id = randomUUID();
     const made = await tx
@@ -187,7 +189,7 @@ export class Tasks {
   async hold(db: Db, eventId: string): Promise<Held | 'busy' | undefined> {
     const event = await db
       .selectFrom('task_events')
-      .select(['task_id', exact('at').as('at')])
+      .select(['task_id', 'version'])
       .where('id', '=', eventId)
       .executeTakeFirst();
     if (event === undefined) return undefined;
@@ -199,17 +201,25 @@ export class Tasks {
       .returningAll()
       .returning([
         sql<boolean>`tried_at > clock_timestamp() - ${UNCERTAIN_SECONDS} * interval '1 second'`.as('fresh'),
-        sql<boolean>`coalesce(told_at >= ${event.at}::timestamptz, false)`.as('told'),
-        sql<string>`(select ${exact('at')} from task_events e where e.task_id = tasks.id
-          order by e.at desc limit 1)`.as('through'),
-        exact('leased_until').as('until'),
+        sql<string>`leased_until::text`.as('until'),
       ])
       .executeTakeFirst();
     if (row === undefined) return 'busy';
-    const { id, reference, state, priority, router_id: routerId, told, through, until } = row;
+    const { id, reference, state, priority, router_id: routerId, version, until } = row;
     const tried = row.tried_at === null ? 'no' : row.fresh ? 'fresh' : 'long ago';
-    const request = this.#open(row);
-    return { id, reference, state, priority, request, routerId, tried, told, through, until };
+    const told = row.told >= event.version;
+    return {
+      id,
+      reference,
+      state,
+      priority,
+      request: this.#open(row),
+      routerId,
+      tried,
+      told,
+      version,
+      until,
+    };
   }
 
   /** Lets somebody else speak of it; one whose lease has run out has nothing to let go. */
@@ -223,11 +233,12 @@ export class Tasks {
   }
 
   /** The far side knows the task as it was held. */
-  async told(db: Db, { id, through }: Held): Promise<void> {
+  async told(db: Db, { id, version }: Held): Promise<void> {
     await db
       .updateTable('tasks')
-      .set({ told_at: sql<Date>`${through}::timestamptz` })
+      .set({ told: version })
       .where('id', '=', id)
+      .where('told', '<', version)
       .execute();
   }
 
@@ -264,15 +275,17 @@ export class Tasks {
         assignee: null,
         router: null,
         router_id: null,
+        former_ids: sql<string[]>`array_append(former_ids, router_id)`,
         tried_at: null,
         changed_at: now(),
       })
       .where('id', '=', id)
       .where('state', '<>', 'closed')
+      .where('router_id', 'is not', null)
       .returning('id')
       .executeTakeFirst();
     if (row === undefined) return undefined;
-    const event = await this.#happened(tx, id, 'reopened', router);
+    const event = await this.#tellsOf(tx, id, 'reopened', router);
     const { count } = await tx
       .selectFrom('task_events')
       .select((select) => select.fn.countAll<string>().as('count'))
@@ -280,6 +293,32 @@ export class Tasks {
       .where('kind', '=', 'reopened')
       .executeTakeFirstOrThrow();
     return Number(count) > MOST_REOPENED ? undefined : event;
+  }
+
+  /** A task of the far side that is to be none: whatever is said of it does not count. */
+  async disown(db: Db, id: string, routerId: string): Promise<void> {
+    await db
+      .updateTable('tasks')
+      .set({ former_ids: sql<string[]>`array_append(former_ids, ${routerId})` })
+      .where('id', '=', id)
+      .execute();
+  }
+
+  /**
+   * What the far side should know and nothing is on its way of: tasks that it never had, and changes of those that it
+   * has. Of each an event by which it is to be told. For when credentials come, or come back.
+   */
+  async untold(tx: Db): Promise<string[]> {
+    const { rows } = await sql<{ id: string }>`
+      select t.id from tasks t
+      where t.told < t.version and (t.state <> 'closed' or t.router_id is not null or t.tried_at is not null)
+        and not (t.state = 'assigned' and t.router_id is null)
+        and not exists (
+          select from task_events e join outbox o on o.id = e.id where e.task_id = t.id and o.state = 'queued')
+      order by t.opened_at limit ${MOST_UNTOLD} for update of t skip locked`.execute(tx);
+    const events: string[] = [];
+    for (const { id } of rows) events.push(await this.#happened(tx, id, 'queued', 'gateway'));
+    return events;
   }
 
   /**
@@ -294,12 +333,16 @@ export class Tasks {
   ): Promise<{ outcome: 'stored' | 'stale' | 'unmatched'; handOver?: string }> {
     const row = await this.#told(tx, event);
     if (row === undefined) return { outcome: 'unmatched' };
-    const { router, routerId, at, move, worker = null } = event;
+    const { router, routerId, at, worker = null } = event;
     const said = new Date(at);
-    const stale = row.heard_at !== null && row.heard_at >= said;
-    if (row.state === 'closed' || stale) return { outcome: 'stale' };
+    const former = row.former_ids.includes(routerId);
+    if (former || row.state === 'closed' || (row.heard_at !== null && row.heard_at >= said))
+      return { outcome: 'stale' };
     if (row.router_id === null) await this.handed(tx, row.id, router, routerId);
     const set = tx.updateTable('tasks').where('id', '=', row.id);
+    // Asked again, and nobody there has seen it: whoever ended the task has not dealt with that.
+    const unseen = row.router_id !== null && row.told < row.version;
+    const move = event.move === 'closed' && unseen ? 'lost' : event.move;
     if (move === 'lost') {
       await set.set({ heard_at: said }).execute();
       const handOver = await this.lost(tx, row.id, router);
@@ -357,7 +400,8 @@ export class Tasks {
 
   /**
    * Somebody takes a task. `unknown`: there is none; `closed`; `taken`: by somebody else, and `instead` was not said;
-   * `elsewhere`: the far side has it, or may have it any moment, and gives it to its own people.
+   * `elsewhere`: the far side has it and gives it to its own people; or is about to have it, and `instead` was not
+   * said, or it is being told of it at this moment.
    */
   async assign(
     tx: Db,
@@ -367,7 +411,8 @@ export class Tasks {
     const row = await this.#locked(tx, reference);
     if (row === undefined) return 'unknown';
     if (row.state === 'closed') return 'closed';
-    if (row.router_id !== null || (wanted.routed && (await isOnItsWay(tx, row.id)))) return 'elsewhere';
+    if (wanted.routed && row.router_id !== null) return 'elsewhere';
+    if (wanted.routed && (await isOnItsWay(tx, row.id, wanted.instead))) return 'elsewhere';
     if (row.assignee === wanted.to) return 'assigned';
     if (row.assignee !== null && !wanted.instead) return 'taken';
     await tx
@@ -381,25 +426,27 @@ export class Tasks {
 
   /**
    * The desk has dealt with it. Returns the id of what happened, by which the far side is told; `again` where the same
-   * operator had closed it with the same note; `closed` where somebody else had.
+   * operator had closed it with the same note; `closed` where somebody else had; `asked` where the caller has asked
+   * more often than `requests`, which is what the operator has seen.
    */
   async close(
     tx: Db,
     reference: string,
-    { note, by }: { note: string; by: string },
-  ): Promise<{ event: string } | 'again' | 'unknown' | 'closed'> {
+    { note, by, requests }: { note: string; by: string; requests?: number | undefined },
+  ): Promise<{ event: string } | 'again' | 'unknown' | 'closed' | 'asked'> {
     const row = await this.#locked(tx, reference);
     if (row === undefined) return 'unknown';
     if (row.state === 'closed') {
       const last = (await this.find(tx, reference))?.events.findLast(({ kind }) => kind === 'closed');
       return last?.by === by && last.note === note ? 'again' : 'closed';
     }
+    if (requests !== undefined && row.requests > requests) return 'asked';
     await tx
       .updateTable('tasks')
       .set({ state: 'closed', closed_at: now(), changed_at: now() })
       .where('id', '=', row.id)
       .execute();
-    return { event: await this.#happened(tx, row.id, 'closed', by, note) };
+    return { event: await this.#tellsOf(tx, row.id, 'closed', by, note) };
   }
 
   /** How many there are in each state, and for how long the oldest has waited; in seconds. */
@@ -485,7 +532,7 @@ export class Tasks {
     const row = await tx
       .selectFrom('tasks')
       .selectAll()
-      .where('router_id', '=', routerId)
+      .where(sql<boolean>`(router_id = ${routerId} or former_ids @> array[${routerId}]::text[])`)
       .forUpdate()
       .executeTakeFirst();
     if (row !== undefined || about === undefined) return row;
@@ -501,10 +548,21 @@ export class Tasks {
     return untold !== undefined && this.#open(untold).from === about.from ? untold : undefined;
   }
 
+  /** Something that the far side is to know: what it knows by now is less. */
+  async #tellsOf(tx: Db, taskId: string, kind: EventKind, by: string, note?: string): Promise<string> {
+    await tx
+      .updateTable('tasks')
+      .set({ version: sql<number>`version + 1` })
+      .where('id', '=', taskId)
+      .execute();
+    return this.#happened(tx, taskId, kind, by, note);
+  }
+
   async #happened(tx: Db, taskId: string, kind: EventKind, by: string, note?: string): Promise<string> {
     const id = randomUUID();
     const sealed = note === undefined ? null : this.#box.seal(Buffer.from(note), notePlace(id));
-    await tx.insertInto('task_events').values({ id, task_id: taskId, kind, by, sealed }).execute();
+    const version = sql<number>`(select version from tasks where id = ${taskId})`;
+    await tx.insertInto('task_events').values({ id, task_id: taskId, kind, version, by, sealed }).execute();
     return id;
   }
 
@@ -542,17 +600,23 @@ export class Tasks {
   }
 }
 
-/** Something of the task is still to be told to the far side. */
-async function isOnItsWay(tx: Db, taskId: string): Promise<boolean> {
-  const row = await tx
+/** Something of the task is still to be told to the far side; `now`: it is being told at this moment. */
+async function isOnItsWay(tx: Db, taskId: string, now: boolean): Promise<boolean> {
+  let query = tx
     .selectFrom('outbox')
     .innerJoin('task_events', 'task_events.id', 'outbox.id')
+    .innerJoin('tasks', 'tasks.id', 'task_events.task_id')
     .select('outbox.id')
-    .where('task_events.task_id', '=', taskId)
-    .where('outbox.state', '=', 'queued')
-    .limit(1)
-    .executeTakeFirst();
-  return row !== undefined;
+    .where('tasks.id', '=', taskId)
+    .where('outbox.state', '=', 'queued');
+  if (now) query = query.where(sql<boolean>`tasks.leased_until > clock_timestamp()`);
+  return (await query.limit(1).executeTakeFirst()) !== undefined;
+}
+
+/** What the answers were before, where they were others: they are nowhere else. */
+function changedFrom(before: Request, now: Request): string | undefined {
+  const [was, is] = [before, now].map(({ language, location, to }) => `${language}, ${location}, ${to}`);
+  return was === is ? undefined : `before: ${was}`;
 }
 
 function place(id: string): Buffer {
@@ -561,11 +625,6 @@ function place(id: string): Buffer {
 
 function notePlace(id: string): Buffer {
   return Buffer.from(`task_events.sealed\0${id}`);
-}
-
-/** A time without the loss that a Date would bring. */
-function exact(column: string) {
-  return sql<string>`${sql.ref(column)}::text`;
 }
 
 function now() {
