@@ -7,7 +7,6 @@ import type { Screen } from './flow/screen.ts';
 import type { Course } from './flow/state.ts';
 import type { Heeded, Place } from './hear.ts';
 import type { Located } from './locate.ts';
-import type { Digests } from './seal/digests.ts';
 import { type Db, lockDigest } from './store/accounts.ts';
 import { claimEffect, type EffectKey, whoDid } from './store/effects.ts';
 import { type Sql, Unavailable } from './store/sql.ts';
@@ -16,9 +15,9 @@ import type { NewTurn, Turns } from './store/turns.ts';
 /** What committing a turn needs. */
 export type Committed = {
   heard: Heard;
+  caller: Buffer;
   deadline: Deadline;
   turns: Turns;
-  digests: Digests;
   db: Db;
   /** Effects by kind. */
   effects: Record<string, EffectKind>;
@@ -111,7 +110,7 @@ async function commitEffects(
         const committing = {
           tx,
           msisdn: turn.heard.msisdn,
-          caller: turn.digests.caller(turn.heard),
+          caller: turn.caller,
           enqueue: (kind: string, data: { id: string }) => turn.enqueue(tx, kind, data),
         };
         for (const [ordinal, { kind, args, account }] of step.effects.entries()) {
@@ -159,15 +158,14 @@ function rowsOf(
   place: Place,
   parent?: Buffer,
 ): NewTurn[] {
-  const { heard, digests } = turn;
+  const { heard, caller } = turn;
   const last = heeded.at(-1) as Heeded;
   const end = located.text.length;
   // The whole text is an address too, where the walk stopped early; and the id of the request, where it has one.
-  const whole = { ...last, end, address: place.addressAt(end) };
   const stops = [
     ...heeded,
-    whole,
-    ...(located.alias === undefined ? [] : [{ ...whole, address: located.alias }]),
+    ...(last.end === end ? [] : [{ ...last, address: place.addressAt(end) }]),
+    ...(located.alias === undefined ? [] : [{ ...last, address: located.alias }]),
   ];
   const rows = new Map<string, NewTurn>();
   for (const { address, shown, resume, step } of stops) {
@@ -194,10 +192,11 @@ function rowsOf(
       node: Object.keys(place.menu.menu.nodes).indexOf(step.screen.node),
       menu: place.menu.id,
       network: heard.networkCode ?? null,
-      phone: digests.caller(heard),
+      phone: caller,
       service: place.service,
       memory,
       asked: located.found.asked,
+      ...(located.behind !== undefined && { behind: located.behind }),
     });
   }
   return [...rows.values()];
