@@ -248,6 +248,9 @@ root: ask
 nodes:
   ask:
     choose: { en: Hello, fr: Bonjour }
+    options: [{ key: 1, label: Language, to: tongue }, { key: 2, label: Out, to: out }]
+  tongue:
+    choose: { en: Language, fr: Langue }
     options:
       - { key: 1, label: Francais, to: [{ to: out, effects: [{ rememberLanguage: { language: fr } }] }] }
       - { key: 2, label: Out, to: out }
@@ -255,7 +258,8 @@ nodes:
 `,
     { facts: {}, effects: EFFECTS },
   );
-  t.ok(await looksUp(tongues, ['', '1']), 'what makes something happen');
+  t.notOk(await looksUp(tongues, ['', '1']), 'a plain step is not');
+  t.ok(await looksUp(tongues, ['', '1', '1*1']), 'what makes something happen');
   t.ok(await looksUp(pin, ['', '']), 'an opening');
 });
 
