@@ -18,7 +18,7 @@ export type Kept = {
 };
 
 /**
- * What one generation holds at the most, and for how long it is the younger one: both together take about 20 MB, and
+ * What one generation holds at the most, and for how long it is the younger one: both together take about 25 MB, and
  * nothing is kept for more than a minute. Most screens are answered sooner.
  */
 const BOUNDS = { sessions: 8_192, bytes: 4_000_000, generationMs: 30_000 };
