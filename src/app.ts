@@ -185,11 +185,8 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     const screens = {
       takeTurn: parts.takeTurn,
       pseudonym: (msisdn: string) => parts.digests.pseudonym(msisdn),
-      phoneLimit: async (request: FastifyRequest, msisdn: string) => {
-        if (!isShared(request)) return undefined;
-        const key = `phone:${parts.digests.phone(msisdn).toString('hex')}`;
-        return limit(request, key, parts.rateLimit.phoneMax);
-      },
+      phoneLimit: async (request: FastifyRequest, pseudonym: string) =>
+        isShared(request) ? limit(request, `phone:${pseudonym}`, parts.rateLimit.phoneMax) : undefined,
     };
     await scope.register(ussdGateway, { ...screens, own: parts.own, via: parts.via });
     await scope.register(africastalkingGateway, { ...screens, takeNotice: parts.takeNotice });

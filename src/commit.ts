@@ -7,7 +7,6 @@ import type { Screen } from './flow/screen.ts';
 import type { Course } from './flow/state.ts';
 import type { Heeded, Place } from './hear.ts';
 import type { Located } from './locate.ts';
-import type { Digests } from './seal/digests.ts';
 import { type Db, lockDigest } from './store/accounts.ts';
 import { claimEffect, type EffectKey, whoDid } from './store/effects.ts';
 import { type Sql, Unavailable } from './store/sql.ts';
@@ -16,9 +15,11 @@ import type { NewTurn, Turns } from './store/turns.ts';
 /** What committing a turn needs. */
 export type Committed = {
   heard: Heard;
+  caller: Buffer;
+  /** The code as it is registered, without what was dialled through behind it; as dialled where it is not. */
+  serviceCode: string;
   deadline: Deadline;
   turns: Turns;
-  digests: Digests;
   db: Db;
   /** Effects by kind. */
   effects: Record<string, EffectKind>;
@@ -111,8 +112,8 @@ async function commitEffects(
         const committing = {
           tx,
           msisdn: turn.heard.msisdn,
-          caller: turn.digests.caller(turn.heard),
-          serviceCode: turn.heard.serviceCode,
+          caller: turn.caller,
+          serviceCode: turn.serviceCode,
           enqueue: (kind: string, data: { id: string }) => turn.enqueue(tx, kind, data),
         };
         for (const [ordinal, { kind, args, account }] of step.effects.entries()) {
@@ -160,15 +161,14 @@ function rowsOf(
   place: Place,
   parent?: Buffer,
 ): NewTurn[] {
-  const { heard, digests } = turn;
+  const { heard, caller } = turn;
   const last = heeded.at(-1) as Heeded;
   const end = located.text.length;
   // The whole text is an address too, where the walk stopped early; and the id of the request, where it has one.
-  const whole = { ...last, end, address: place.addressAt(end) };
   const stops = [
     ...heeded,
-    whole,
-    ...(located.alias === undefined ? [] : [{ ...whole, address: located.alias }]),
+    ...(last.end === end ? [] : [{ ...last, address: place.addressAt(end) }]),
+    ...(located.alias === undefined ? [] : [{ ...last, address: located.alias }]),
   ];
   const rows = new Map<string, NewTurn>();
   for (const { address, shown, resume, step } of stops) {
@@ -195,10 +195,11 @@ function rowsOf(
       node: Object.keys(place.menu.menu.nodes).indexOf(step.screen.node),
       menu: place.menu.id,
       network: heard.networkCode ?? null,
-      phone: digests.caller(heard),
+      phone: caller,
       service: place.service,
       memory,
       asked: located.found.asked,
+      ...(located.behind !== undefined && { behind: located.behind }),
     });
   }
   return [...rows.values()];

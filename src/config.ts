@@ -91,6 +91,7 @@ const Environment = z.object({
     )
     .default('info'),
   DATABASE_URL: url('postgres:', 'postgresql:').optional(),
+  DATABASE_POOLER: z.enum(['none', 'transaction'], 'must be none or transaction').default('none'),
   DATA_DIR: text.min(1).default('.data'),
   PIN_ENCRYPTION_KEY: text.transform(parsed(parseKeyRing)).optional(),
   DIGEST_KEY: text.transform(parsed(parseKey)).optional(),
@@ -147,6 +148,8 @@ export type Config = {
   logLevel: string;
   dataDir: string;
   databaseUrl?: string;
+  /** Whether connections are a transaction's only (PgBouncer's pool mode of that name). */
+  databasePooler: 'none' | 'transaction';
   keyRing?: KeyRing;
   digestKey?: Buffer;
   operators: Operator[];
@@ -226,6 +229,7 @@ export function readConfig(
     logLevel: env.LOG_LEVEL,
     dataDir: env.DATA_DIR,
     ...(env.DATABASE_URL !== undefined && { databaseUrl: env.DATABASE_URL }),
+    databasePooler: env.DATABASE_POOLER,
     ...(env.PIN_ENCRYPTION_KEY !== undefined && { keyRing: env.PIN_ENCRYPTION_KEY }),
     ...(env.DIGEST_KEY !== undefined && { digestKey: env.DIGEST_KEY }),
     operators: env.OPERATOR_TOKEN ?? [],

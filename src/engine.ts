@@ -42,7 +42,6 @@ import { Orders } from './store/orders.ts';
 import { makePartitions } from './store/partitions.ts';
 import { Sessions } from './store/sessions.ts';
 import { type Row, type Sql, within } from './store/sql.ts';
-import { languageOf } from './store/subscribers.ts';
 import { Subscriptions } from './store/subscriptions.ts';
 import type { Tables } from './store/tables.ts';
 import { Tasks } from './store/tasks.ts';
@@ -61,6 +60,8 @@ export type EngineSettings = {
   /** Idle sessions expire after this; in milliseconds. */
   ttl: number;
   midnightSeconds?: number;
+  /** Whether a turn may follow one that this instance has just taken without a look-up (RULINGS.md 22). */
+  recalls?: boolean;
   messages: MessageLimits;
   /** Whose money wallets hold: the simulator's, where no provider is set up. */
   book: Book;
@@ -142,6 +143,8 @@ export async function openEngine(database: Database, settings: EngineSettings): 
   await seedInstruments(kysely, shippedCatalogue);
   const turns = new Turns(database.sql, database.laneSql, box, {
     midnightSeconds: settings.midnightSeconds ?? MIDNIGHT_SECONDS,
+    ttl: settings.ttl,
+    recalls: settings.recalls ?? true,
     makePartitions: async () => void (await makePartitions(kysely)),
   });
   const menus = await Menus.open(
@@ -179,9 +182,6 @@ export async function openEngine(database: Database, settings: EngineSettings): 
       sellStock: sellStock(orders),
       openTask: openTask(tasks),
     },
-    // Outside a transaction through the statements that survive a connection that was ended.
-    languageOf: (db, phone) =>
-      languageOf(db === kysely ? database.sql : sqlOf(db as Transaction<Tables>), phone),
     enqueue: settings.enqueue,
     transact: (run) => kysely.transaction().execute((tx) => run(tx, sqlOf(tx))),
     underLock: (sessionKey, run) =>

@@ -14,6 +14,8 @@ import { rowKey } from './store/turns.ts';
 /** What hearing needs besides the core: who judges secrets, and where facts come from. */
 export type Ears = {
   heard: Heard;
+  /** The digest by which the caller is known: made once, because every place that asks for it would make it again. */
+  caller: Buffer;
   db: Db;
   digests: Digests;
   /** Hears secrets instead of the core. */
@@ -62,8 +64,8 @@ export async function hearAll(
   before: Heeded,
 ): Promise<Heeded[] | 'tooMany'> {
   const { menu } = place.menu;
+  const { caller } = ears;
   const { msisdn } = ears.heard;
-  const caller = ears.digests.caller(ears.heard);
   const heeded = [before];
   let at = place.from;
   for (let pieces = 0; pieces < MOST_PIECES; pieces += 1) {
@@ -111,7 +113,7 @@ export async function withFacts(
   service: string,
   run: (world: World) => Step | Needs,
 ): Promise<Step> {
-  const { db, digests, heard, facts: known } = ears;
+  const { db, caller, heard, facts: known } = ears;
   const { msisdn } = heard;
   const facts: Record<string, Facts[string]> = {};
   for (;;) {
@@ -124,7 +126,7 @@ export async function withFacts(
       facts[name] = await fact({
         db,
         msisdn,
-        phone: digests.caller(heard),
+        phone: caller,
         vars,
         ...(account !== undefined && { account }),
       });

@@ -1,7 +1,7 @@
 import { prefixes } from './flow/address.ts';
 import type { Deadline, Heard } from './flow/heard.ts';
 import type { Digests } from './seal/digests.ts';
-import type { Found, KnownTurn, Turns } from './store/turns.ts';
+import type { Behind, Found, KnownTurn, Turns } from './store/turns.ts';
 
 /** Where a request stands in its session: the dial, the turn it names or is to follow, and its address. */
 export type Located = {
@@ -27,12 +27,21 @@ export type Located = {
   overtaken?: boolean;
   /** Stored with the turn where a repeat is told by its input. */
   heardDigest?: string;
+  /** Nothing was looked up: the turn to follow was recalled, and the insert is to ask whether it may be. */
+  behind?: Behind;
 };
 
 /** For this long the same input from a gateway without request ids is a repeat (RULINGS.md 7). */
 const SAME_INPUT_MS = 1_500;
 
-type Where = { turns: Turns; digests: Digests; through: string[]; deadline: Deadline; ttl: number };
+type Where = {
+  turns: Turns;
+  digests: Digests;
+  caller: Buffer;
+  through: string[];
+  deadline: Deadline;
+  ttl: number;
+};
 
 /** Finds the turn that a request names, by one look-up. */
 export function locate(heard: Heard, where: Where): Promise<Located> {
@@ -40,13 +49,15 @@ export function locate(heard: Heard, where: Where): Promise<Located> {
 }
 
 /** The accumulated text is the address: the longest known prefix of it is the parent. */
-async function byText(heard: Heard, { turns, digests, through, deadline }: Where): Promise<Located> {
+async function byText(heard: Heard, { turns, digests, caller, through, deadline }: Where): Promise<Located> {
   const sessionKey = digests.session(heard.gateway, heard.sessionId);
   const text = joined(through, heard.text);
   const texts = prefixes(text);
   const addresses = texts.map((prefix) => digests.text(sessionKey, prefix));
-  const { turn, ...found } = await turns.lookUp(sessionKey, addresses, deadline);
-  const addressAt = (end: number) => digests.text(sessionKey, text.slice(0, end));
+  const { turn, ...found } = await turns.lookUp({ sessionKey, addresses, caller }, deadline);
+  const own = addresses.at(-1);
+  const addressAt = (end: number) =>
+    end === text.length && own !== undefined ? own : digests.text(sessionKey, text.slice(0, end));
   const located: Located = {
     sessionKey,
     found,
@@ -62,13 +73,45 @@ async function byText(heard: Heard, { turns, digests, through, deadline }: Where
 }
 
 /**
+ * The same without a look-up: for one input behind the newest turn that this instance took in the session, where it
+ * still knows that one (RULINGS.md 22). What it says of the dial is what was so then; the insert asks whether it still
+ * is, and whether the text has become a turn meanwhile.
+ */
+export function recall(
+  heard: Heard,
+  { turns, digests, through }: Where,
+): (Located & { turn: KnownTurn }) | undefined {
+  if (heard.mode !== 'cumulative' || heard.text === '') return undefined;
+  const text = joined(through, heard.text);
+  const above = prefixes(text).at(-2) ?? '';
+  // Behind its separator; more stars may be several inputs.
+  if (text.indexOf('*', above === '' ? 0 : above.length + 1) !== -1) return undefined;
+  const sessionKey = digests.session(heard.gateway, heard.sessionId);
+  const recalled = turns.recall(sessionKey, () => digests.text(sessionKey, above));
+  if (recalled === undefined) return undefined;
+  const addressAt = (end: number) => digests.text(sessionKey, text.slice(0, end));
+  return {
+    ...recalled,
+    sessionKey,
+    known: false,
+    start: false,
+    text,
+    from: above.length,
+    whole: false,
+    addressAt,
+    openingAddressAt: addressAt,
+  };
+}
+
+/**
  * Only the newest input is sent: the turn follows the newest one, and a repeat is told by the id that the
  * gateway supplies, or else by the same input at the same moment (RULINGS.md 7).
  */
-async function byNewest(heard: Heard, { turns, digests, through, deadline, ttl }: Where): Promise<Located> {
+async function byNewest(heard: Heard, where: Where): Promise<Located> {
+  const { turns, digests, caller, through, deadline, ttl } = where;
   const sessionKey = digests.session(heard.gateway, heard.sessionId);
   const before = deadline.elapsed();
-  const { turn: newest, addresses, ...found } = await turns.newest(sessionKey);
+  const { turn: newest, addresses, ...found } = await turns.newest(sessionKey, caller);
   const { dial } = found;
   const id = heard.requestId;
   const root = digests.text(sessionKey, '');

@@ -230,9 +230,11 @@ type Opened = { database: Database; ring: KeyRing; notes: string[] };
 async function openDatabase(config: Config, log: Logger): Promise<Opened> {
   const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
   if (config.databaseUrl !== undefined && config.keyRing !== undefined) {
-    await patiently(log, () => migrateServer(config.databaseUrl as string, MIGRATIONS));
+    await patiently(log, () =>
+      migrateServer(config.databaseUrl as string, MIGRATIONS, config.databasePooler),
+    );
     return {
-      database: openPostgres(config.databaseUrl, onLost),
+      database: openPostgres(config.databaseUrl, onLost, config.databasePooler),
       ring: config.keyRing,
       notes: ['Postgres by DATABASE_URL'],
     };
@@ -289,7 +291,9 @@ async function migrateOnly(config: Config, log: Logger): Promise<void> {
   const applied =
     config.databaseUrl === undefined
       ? await migrateEmbedded(config.dataDir)
-      : await patiently(log, () => migrateServer(config.databaseUrl as string, MIGRATIONS));
+      : await patiently(log, () =>
+          migrateServer(config.databaseUrl as string, MIGRATIONS, config.databasePooler),
+        );
   log.info({ applied }, applied.length === 0 ? 'nothing to migrate' : 'migrated');
 }
 

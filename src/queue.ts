@@ -147,7 +147,7 @@ async function startBoss({ boss: reach }: Database, onError: (error: Error) => v
           max: 4,
           connectionTimeoutMillis: 5_000,
           application_name: 'ussd-gateway queue',
-          options: '-c statement_timeout=30000 -c lock_timeout=10000',
+          ...(reach.pooler === 'none' && { options: '-c statement_timeout=30000 -c lock_timeout=10000' }),
         });
   // Without a listener an error of a poll that found the database away ends the process.
   boss.on('error', onError);

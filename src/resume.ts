@@ -44,7 +44,8 @@ function brokeOff({ turns }: WholeDial, within: number, ttl: number): boolean {
   return !ended && !claimed && idle <= within && (closed || idle > ttl);
 }
 
-function asksSecret(menu: Menu, { node }: State): boolean {
+/** Whether what is typed on a screen is a secret. */
+export function asksSecret(menu: Menu, { node }: State): boolean {
   const at = menu.nodes[node];
   return at !== undefined && 'ask' in at && isSecret(at.answer);
 }

@@ -8,21 +8,19 @@ import { type Route, route, type ServiceCodes } from './flow/service-code.ts';
 import type { Step } from './flow/state.ts';
 import { begin } from './flow/step.ts';
 import { type Ears, type Heeded, hearAll, type Place, withFacts } from './hear.ts';
-import { type Located, locate } from './locate.ts';
+import { type Located, locate, recall } from './locate.ts';
 import type { Menus } from './menus.ts';
-import { answerOffer, claimOf, missOffer, offer, type Resumable, resumable } from './resume.ts';
-import { type Db, GuardFailed } from './store/accounts.ts';
+import { answerOffer, asksSecret, claimOf, missOffer, offer, type Resumable, resumable } from './resume.ts';
+import { GuardFailed } from './store/accounts.ts';
 import { Unavailable, within } from './store/sql.ts';
 import { type KnownTurn, rowKey } from './store/turns.ts';
 
 /** What a turn needs; times are in milliseconds. */
-export type Parts = Omit<Ears & Committed, 'heard' | 'deadline'> & {
+export type Parts = Omit<Ears & Committed, 'heard' | 'caller' | 'serviceCode' | 'deadline'> & {
   menus: Menus;
   codes: ServiceCodes;
   /** A session idle for longer is expired. */
   ttl: number;
-  /** The language that a phone chose, for services that speak several. */
-  languageOf(db: Db, phone: Buffer): Promise<string | undefined>;
   /**
    * Runs with this session's key locked across all instances, all of it on the connection that holds the
    * lock: whoever waits for another one there can wait for somebody who waits for the lock.
@@ -50,7 +48,8 @@ const EXPIRED = 'Session expired. Please dial again.';
 /**
  * One subscriber turn from request to reply.
  *
- * 1. `locate`: one look-up finds the turn that the request names, or the one it follows.
+ * 1. `locate`: one look-up finds the turn that the request names, or the one it follows. Where this instance has just
+ *    taken that one itself it may be recalled instead, and the insert asks what the look-up would have been asked.
  * 2. `decide`: RULINGS.md 4 says what is to be done about it; a known turn is replayed and nothing else.
  * 3. `hearAll`: every new input in order, one pure step each. A secret is judged before the core hears of
  *    it; facts that the core asks for are loaded, and the step taken again.
@@ -68,7 +67,10 @@ export function makeTakeTurn(parts: Parts): TakeTurn {
 }
 
 async function takeTurn(parts: Parts, heard: Heard, deadline: Deadline): Promise<Answer | Unheard> {
-  const turn = { ...parts, heard, deadline, route: routeOf(heard, parts.codes) };
+  const caller = parts.digests.caller(heard);
+  const route = routeOf(heard, parts.codes);
+  const serviceCode = route.code ?? heard.serviceCode;
+  const turn = { ...parts, heard, caller, serviceCode, deadline, route };
   let guards = 0;
   let contested = false;
   for (let attempt = 1; attempt <= ATTEMPTS && deadline.left() > 0; attempt += 1) {
@@ -87,6 +89,8 @@ async function takeTurn(parts: Parts, heard: Heard, deadline: Deadline): Promise
 
 type Turn = Parts & {
   heard: Heard;
+  caller: Buffer;
+  serviceCode: string;
   deadline: Deadline;
   route: Route;
   /** It has lost a race. */
@@ -98,8 +102,12 @@ function routeOf({ service, serviceCode }: Heard, codes: ServiceCodes): Route {
 }
 
 async function tryTurn(turn: Turn): Promise<Answer | Unheard | 'contested'> {
-  const { turns, digests, heard, deadline, ttl } = turn;
-  const located = await locate(heard, { turns, digests, through: turn.route.through, deadline, ttl });
+  const { heard, ttl } = turn;
+  const where = { ...turn, through: turn.route.through };
+  const recalled = recall(heard, where);
+  const followed = recalled && (await follow(turn, recalled));
+  if (followed !== undefined) return followed;
+  const located = await locate(heard, where);
   const { found, turn: known } = located;
   const expired = found.dial !== undefined && found.dial.idle > ttl;
   const bound = known !== undefined && !isStranger(turn, known, expired);
@@ -150,8 +158,8 @@ async function unheardOf(
 }
 
 /** Another phone or another service code than the opener's (RULINGS.md 4.2). */
-function isStranger({ digests, heard }: Turn, known: KnownTurn, expired: boolean): boolean {
-  if (!known.phone.equals(digests.caller(heard))) return true;
+function isStranger({ caller, heard }: Turn, known: KnownTurn, expired: boolean): boolean {
+  if (!known.phone.equals(caller)) return true;
   // Where the dial is over anyway, a turn whose key has left the ring is nobody's rather than a fault.
   return expired ? false : known.memory().serviceCode !== heard.serviceCode;
 }
@@ -177,14 +185,13 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
     through: true,
     addressAt: openingAddressAt,
   };
-  const remembers = menu.languages.length > 1 && !menu.private;
-  const chosen = remembers ? await turn.languageOf(turn.db, turn.digests.caller(turn.heard)) : undefined;
+  const chosen = menu.private ? undefined : found.language;
   const language = menu.languages.find((known) => known === chosen);
   const root = turn.digests.text(sessionKey, '');
   const first = await withFacts(turn, place.service, (world) => begin(menu, world, language));
   const opening: Heeded = { end: 0, address: root, step: first };
   if (located.text === '') {
-    const earlier = await resumable(turn, menu, turn.digests.caller(turn.heard), turn.ttl);
+    const earlier = await resumable(turn, menu, turn.caller, turn.ttl);
     if (earlier !== undefined) {
       const step = { ...first, screen: offer(menu, first.state) };
       return commit(turn, located, [{ ...opening, step, resume: earlier }], place);
@@ -194,25 +201,46 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
   return heeded === 'tooMany' ? { outcome: 'invalid' } : commit(turn, located, heeded, place);
 }
 
+/**
+ * The next turn behind one that was recalled: one input, no secret and no effect, so that nothing has happened where
+ * no row comes of it. Undefined then, and where any of that is not so: the look-up says what is to be done.
+ */
+async function follow(turn: Turn, located: Located & { turn: KnownTurn }): Promise<Answer | undefined> {
+  const { turn: parent } = located;
+  const { resume } = parent.memory();
+  if (resume !== undefined || parent.hop >= MOST_HOPS || isStranger(turn, parent, false)) return undefined;
+  const { place, before } = await placeBehind(turn, located, parent);
+  if (asksSecret(place.menu.menu, before.step.state)) return undefined;
+  const heeded = await hearAll(turn, located, place, before);
+  if (heeded === 'tooMany' || heeded.length !== 2) return undefined;
+  const next = heeded.slice(1);
+  if (next.some(({ step: { effects } }) => effects.length > 0)) return undefined;
+  const answer = await commit(turn, located, next, place, parent.address);
+  return answer === 'contested' ? undefined : answer;
+}
+
+/** Where the turn behind a turn stands, and the screen that it answers. */
+async function placeBehind(
+  turn: Turn,
+  { found, from, addressAt }: Located,
+  parent: KnownTurn,
+): Promise<{ place: Place; before: Heeded }> {
+  if (found.dial === undefined) throw new Error('a turn stands in no dial');
+  const { day, dial } = found.dial;
+  const { state, screen, shown } = parent.memory();
+  const menu = { id: parent.menu, menu: await turn.menus.pinned(parent.menu) };
+  const step: Step = { state, screen, effects: [], course: 'moved' };
+  return {
+    place: { day, dial, hop: parent.hop + 1, menu, service: parent.service, from, through: false, addressAt },
+    before: { end: from, address: parent.address, step, ...(shown !== undefined && { shown }) },
+  };
+}
+
 /** The next turn of an open dial, or several where requests were lost. */
 async function goOn(turn: Turn, located: Located, parent: KnownTurn): Promise<Answer | 'contested'> {
-  const { found, addressAt, from } = located;
-  if (found.dial === undefined || parent.hop >= MOST_HOPS) return { outcome: 'invalid' };
-  const { state, screen, shown, resume } = parent.memory();
-  const { day, dial } = found.dial;
-  const menu = { id: parent.menu, menu: await turn.menus.pinned(parent.menu) };
-  const place = {
-    day,
-    dial,
-    hop: parent.hop + 1,
-    menu,
-    service: parent.service,
-    from,
-    through: false,
-    addressAt,
-  };
-  const step: Step = { state, screen, effects: [], course: 'moved' };
-  const before: Heeded = { end: from, address: parent.address, step, ...(shown !== undefined && { shown }) };
+  if (parent.hop >= MOST_HOPS) return { outcome: 'invalid' };
+  const { place, before } = await placeBehind(turn, located, parent);
+  const { resume } = parent.memory();
   if (resume !== undefined) return answerOffered(turn, located, place, before, resume);
   const heeded = await hearAll(turn, located, place, before);
   return heeded === 'tooMany'

@@ -48,7 +48,7 @@ export type Ruling =
   | { do: 'hear' };
 
 /** After this a session id is a new session, whatever it was (RULINGS.md 4.1). */
-const FORGOTTEN_MS = 24 * 3600 * 1000;
+export const FORGOTTEN_MS = 24 * 3600 * 1000;
 /** Gateways send several session starts; for this long a start is the same start. */
 const SAME_START_MS = 30_000;
 /** A start right behind an END is the gateway's repeat, not a new dial. */

@@ -1,5 +1,5 @@
 import type { ScreenOption } from './screen.ts';
-import { fits } from './text.ts';
+import { type Cost, costOf, fitsCost, joined, NO_LINES } from './text.ts';
 
 /** What there is to show, before it is known whether it fits. */
 export type Sheet = {
@@ -27,7 +27,8 @@ export type Paging = {
   ends: boolean;
 };
 
-type Draft = { words: string[]; items: string[]; options: ScreenOption[] };
+/** A page in the making, and what its lines cost so far: counted anew for every line it was most of a step's time. */
+type Draft = { words: string[]; items: string[]; options: ScreenOption[]; cost: Cost };
 
 /**
  * A sheet as pages that fit, in order, nothing left out: one where it fits whole, else as many lines as
@@ -37,14 +38,22 @@ type Draft = { words: string[]; items: string[]; options: ScreenOption[] };
 export function pagesOf(sheet: Sheet, paging: Paging): Page[] {
   const { items } = sheet;
   const plain = (stays: boolean) => sheet.options.filter((option) => option.stays === stays).map(keyAndLabel);
-  const whole: Draft = { words: linesOf(sheet.words), items, options: sheet.options.map(keyAndLabel) };
-  const alone = paging.ends ? { ...paging, notices: [] } : paging;
-  if (items.length <= paging.most && hasRoom(whole, [], alone)) return finished([whole], [], paging);
+  const options = sheet.options.map(keyAndLabel);
+  const lines = linesOf(sheet.words);
+  const notices = paging.notices.map(costOf);
+  const hasRoom = (cost: Cost, above: Cost[]) =>
+    [NO_LINES, ...above].every((notice) => fitsCost(joined(notice, cost), paging.budget));
+  if (items.length <= paging.most) {
+    const cost = joined(costOfAll(lines), costOfAll(linesOfOptions([...numbered(items), ...options])));
+    if (hasRoom(cost, paging.ends ? [] : notices))
+      return finished([{ words: lines, items, options, cost }], [], paging);
+  }
 
   // Which page is the last is known at the end only, so room is kept on each for both ways of turning.
   const fixed = plain(true);
-  const around = [paging.more, paging.previous, ...fixed];
-  const holds = (draft: Draft) => draft.items.length <= paging.most && hasRoom(draft, around, paging);
+  const around = costOfAll(linesOfOptions([paging.more, paging.previous, ...fixed]));
+  const holds = ({ items, cost }: Draft) =>
+    items.length <= paging.most && hasRoom(joined(cost, around), notices);
   const pages: Draft[] = [];
   let page = EMPTY;
   const put = (add: (to: Draft) => Draft) => {
@@ -54,17 +63,24 @@ export function pagesOf(sheet: Sheet, paging: Paging): Page[] {
     }
     page = add(page);
   };
-  for (const line of whole.words.flatMap((words) =>
-    broken(words, (part) => holds({ ...EMPTY, words: [part] })),
-  )) {
-    put((to) => ({ ...to, words: [...to.words, line] }));
+  const fitsPage = (part: string) => holds({ ...EMPTY, words: [part], cost: costOf(part) });
+  for (const line of lines.flatMap((words) => broken(words, fitsPage))) {
+    put((to) => ({ ...to, words: [...to.words, line], cost: joined(to.cost, costOf(line)) }));
   }
-  for (const item of items) put((to) => ({ ...to, items: [...to.items, item] }));
-  for (const option of plain(false)) put((to) => ({ ...to, options: [...to.options, option] }));
+  for (const item of items) {
+    put((to) => {
+      const [line = ''] = linesOfOptions([{ key: String(to.items.length + 1), label: item }]);
+      return { ...to, items: [...to.items, item], cost: joined(to.cost, costOf(line)) };
+    });
+  }
+  for (const option of plain(false)) {
+    const cost = costOfAll(linesOfOptions([option]));
+    put((to) => ({ ...to, options: [...to.options, option], cost: joined(to.cost, cost) }));
+  }
   return finished([...pages, page], fixed, paging);
 }
 
-const EMPTY: Draft = { words: [], items: [], options: [] };
+const EMPTY: Draft = { words: [], items: [], options: [], cost: NO_LINES };
 
 function finished(drafts: Draft[], fixed: ScreenOption[], { more, previous }: Paging): Page[] {
   let from = 0;
@@ -85,14 +101,12 @@ function numbered(items: string[]): ScreenOption[] {
   return items.map((label, index) => ({ key: String(index + 1), label }));
 }
 
-function hasRoom(
-  { words, items, options }: Draft,
-  around: ScreenOption[],
-  { budget, notices }: Paging,
-): boolean {
-  const lines = [...numbered(items), ...options, ...around].map(({ key, label }) => `${key}. ${label}`);
-  const text = [...words, ...lines].join('\n');
-  return fits(text, budget) && notices.every((notice) => fits(`${notice}\n${text}`, budget));
+function linesOfOptions(options: ScreenOption[]): string[] {
+  return options.map(({ key, label }) => `${key}. ${label}`);
+}
+
+function costOfAll(lines: string[]): Cost {
+  return lines.map(costOf).reduce(joined, NO_LINES);
 }
 
 function linesOf(text: string): string[] {

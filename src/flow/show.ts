@@ -26,8 +26,8 @@ export function show(menu: Menu, state: State, world: World): Step | Needs {
   const missing = factsOf(node, state.language).filter((fact) => world.facts[fact] === undefined);
   if (missing.length > 0) return need(missing, state);
 
-  const scopes = 'list' in node ? rowScopes(node, state, world) : [];
-  const pages = pagesIn(menu, state, world);
+  const scopes = rowScopes(node, state, world);
+  const pages = pagesIn(menu, state, world, scopes);
   const page = Math.min(state.page, pages.length - 1);
   const { words, options, items } = pages[page] as (typeof pages)[number];
   const last = page === pages.length - 1;
@@ -44,9 +44,13 @@ export function show(menu: Menu, state: State, world: World): Step | Needs {
 }
 
 /** All pages of the screen of a state, whichever of them it is on. The facts that it names are there. */
-export function pagesIn(menu: Menu, state: State, world: World): Page[] {
+export function pagesIn(
+  menu: Menu,
+  state: State,
+  world: World,
+  rows = rowScopes(nodeAt(menu, state.node), state, world),
+): Page[] {
   const node = nodeAt(menu, state.node);
-  const rows = 'list' in node ? rowScopes(node, state, world) : [];
   return pagesOf(sheetOf(menu, node, scopeOf(state, world), rows), {
     ...turners(menu, node, state.language),
     budget: menu.budget,
@@ -98,16 +102,17 @@ export function isRows(value: FactValue | undefined): value is readonly Readonly
   return Array.isArray(value);
 }
 
-function rowScopes(node: List, state: State, world: World): Scope[] {
+/** What the label of each row of a list may name. */
+function rowScopes(node: Node, state: State, world: World): Scope[] {
+  if (!('list' in node)) return [];
   const scope = scopeOf(state, world);
   return rowsOf(world, node).map((row) => inRow(scope, row));
 }
 
 function inRow(scope: Scope, row: Readonly<Record<string, string>>): Scope {
-  return {
-    ...scope,
-    ...Object.fromEntries(Object.entries(row).map(([name, value]) => [`row.${name}`, value])),
-  };
+  const own: Record<string, string> = { ...scope };
+  for (const [name, value] of Object.entries(row)) own[`row.${name}`] = value;
+  return own;
 }
 
 /** Ways back, home and out stand on every page. */
@@ -131,8 +136,19 @@ export function turners(
   };
 }
 
+/** Documents do not change once they are read, so what a whole one has to be searched for is searched for once. */
+const NOTICES = new WeakMap<Menu, Map<string, string[]>>();
+
 /** Every line that can come to stand above a node's screen; none where the first invalid answer ends. */
 export function noticesOf(menu: Menu, name: string, language: string): string[] {
+  const known = NOTICES.get(menu) ?? new Map<string, string[]>();
+  NOTICES.set(menu, known);
+  const notices = known.get(`${name} ${language}`) ?? findNotices(menu, name, language);
+  known.set(`${name} ${language}`, notices);
+  return notices;
+}
+
+function findNotices(menu: Menu, name: string, language: string): string[] {
   if (menu.tries === 1) return [];
   const node = nodeAt(menu, name);
   const leading = Object.values(menu.nodes).flatMap(waysFrom);

@@ -32,6 +32,36 @@ export function measure(text: string): Measure {
 }
 
 /**
+ * What lines cost together, in either alphabet, so that it can be added up line by line. `septets` counts for nothing
+ * where a character is foreign.
+ */
+export type Cost = { lines: boolean; isGsm: boolean; septets: number; units: number };
+
+export const NO_LINES: Cost = { lines: false, isGsm: true, septets: 0, units: 0 };
+
+export function costOf(line: string): Cost {
+  const { alphabet, units } = measure(line);
+  return { lines: true, isGsm: alphabet === 'gsm', septets: units, units: line.length };
+}
+
+/** Two costs, with the line feed between them. */
+export function joined(a: Cost, b: Cost): Cost {
+  if (!a.lines) return b;
+  if (!b.lines) return a;
+  return {
+    lines: true,
+    isGsm: a.isGsm && b.isGsm,
+    septets: a.septets + 1 + b.septets,
+    units: a.units + 1 + b.units,
+  };
+}
+
+/** The same as `fits`, by the cost. */
+export function fitsCost({ isGsm, septets, units }: Cost, budget: number): boolean {
+  return isGsm ? septets <= budget : units <= ucs2Budget(budget);
+}
+
+/**
  * Whether a screen text fits `budget` septets, or as many UCS-2 code units as are left of it: 80, and of a
  * small budget half, so that a text never comes to fit by a foreign character.
  */

@@ -113,7 +113,7 @@ declare module 'fastify' {
 export type ScreenParts = {
   takeTurn: TakeTurn;
   /** Seconds to wait where a phone has asked too often, for callers that are not counted by address. */
-  phoneLimit(request: FastifyRequest, msisdn: string): Promise<number | undefined>;
+  phoneLimit(request: FastifyRequest, pseudonym: string): Promise<number | undefined>;
   pseudonym(msisdn: string): string;
 };
 
@@ -163,13 +163,10 @@ export function mountTurns(app: FastifyInstance, parts: ScreenParts, turns: Turn
       const deadline = deadlineIn(ANSWER_MS);
       const { sessionId, serviceCode, phoneNumber, text, networkCode, requestId } = request.body;
       const gateway = from(request) as UssdGateway;
-      const turn: TurnFacts = {
-        gateway: gateway.name,
-        outcome: 'unavailable',
-        msisdn: parts.pseudonym(phoneNumber),
-      };
+      const msisdn = parts.pseudonym(phoneNumber);
+      const turn: TurnFacts = { gateway: gateway.name, outcome: 'unavailable', msisdn };
       request.turn = turn;
-      const wait = await parts.phoneLimit(request, phoneNumber);
+      const wait = await parts.phoneLimit(request, msisdn);
       if (wait !== undefined) return limited(reply, request, wait);
       const id = requestId === undefined ? idempotencyKey(request) : String(requestId);
       const heard: Heard = {

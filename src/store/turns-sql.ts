@@ -1,4 +1,4 @@
-import { Outcome } from '../flow/dial.ts';
+import { FORGOTTEN_MS, Outcome } from '../flow/dial.ts';
 
 /**
  * A look-up is for openings and parents alike, so a turn whose process slept in between must not be
@@ -34,12 +34,14 @@ const TURN_COLUMNS = (t: string) => `${t}.address, ${t}.hop, ${t}.phone, ${t}.se
 
 /**
  * One look-up for a whole batch (RULINGS.md 18). The candidate addresses of a request travel as one
- * value, 16 bytes each, so that a batch costs the sum of its candidates and not their square.
+ * value, 16 bytes each, so that a batch costs the sum of its candidates and not their square. What an opening wants to
+ * know besides, the language that the caller chose last, comes with it: asked for by itself it cost as much again.
  */
 export const LOOK_UP = `
-  select r.i, ${CLOCK}, ${DIAL_COLUMNS}, p.*, p.turn_at = d.last_at as untouched,
+  select r.i, ${CLOCK}, s.language, ${DIAL_COLUMNS}, p.*, p.turn_at = d.last_at as untouched,
     extract(epoch from clock_timestamp() - p.turn_at)::float8 * 1000 as turn_age_ms
-  from unnest($1::int[], $2::bytea[], $3::bytea[]) r(i, session_key, addresses)
+  from unnest($1::int[], $2::bytea[], $3::bytea[], $4::bytea[]) r(i, session_key, addresses, caller)
+  left join subscribers s on s.phone = r.caller
   left join lateral (${NEWEST_DIAL('r.session_key')}) d on true
   left join lateral (
     select n.n as rank, ${TURN_COLUMNS('t')}
@@ -50,9 +52,10 @@ export const LOOK_UP = `
 
 /** For gateways that send the newest input only: the newest turn, and every address of its dial. */
 export const NEWEST = `
-  select ${CLOCK}, ${DIAL_COLUMNS}, p.*, p.hop = 0 or p.turn_at = d.opened as untouched, a.addresses,
+  select ${CLOCK}, s.language, ${DIAL_COLUMNS}, p.*, p.hop = 0 or p.turn_at = d.opened as untouched, a.addresses,
     extract(epoch from clock_timestamp() - p.turn_at)::float8 * 1000 as turn_age_ms
   from (select 1) one
+  left join subscribers s on s.phone = $2
   left join lateral (${NEWEST_DIAL('$1::bytea')}) d on true
   left join lateral (
     select ${TURN_COLUMNS('t')} from turns t
@@ -101,18 +104,35 @@ export const LAST_DIAL = `
   order by t.at, t.hop`;
 
 /**
+ * Of a turn whose parent was recalled and not looked up, all that \`decide\` would have been told (RULINGS.md 22):
+ * the session's newest dial is still this one, opened within a day, not idle for too long, neither ended nor closed;
+ * and the parent is there, the very row that is remembered.
+ */
+const STILL_GOES_ON = `
+  exists (
+    select from turns t, lateral (select (t.day, t.dial) = (r.day, r.dial) as own) dial
+    where t.session_key = r.session_key and t.day between ${TODAY} - 1 and ${TODAY}
+    having bool_and((t.day, t.dial) <= (r.day, r.dial))
+      and bool_or(own and t.address = r.parent and ${EPOCH('t.at')} = r.parent_at)
+      and min(t.at) filter (where own) >= (select clock_timestamp()) - ${FORGOTTEN_MS} * interval '1 ms'
+      and max(t.at) filter (where own and t.outcome < ${Outcome.expired})
+        >= (select clock_timestamp()) - $17::float8 * interval '1 ms'
+      and not bool_or(own and (t.ended and t.outcome < ${Outcome.expired} or t.outcome = ${Outcome.closed})))`;
+
+/**
  * One insert for a whole batch, keys in order so that two batches cannot deadlock. `at` is one reading
  * of the clock, so that the rows of an opening are equally old. A row that does not come back exists
- * already, or was asked for too long ago.
+ * already, or was asked for too long ago, or follows a parent that was recalled and is not to be followed any more.
  */
 const INSERT = (conflict: string) => `
   insert into turns (session_key, day, dial, address, hop, at, ended, outcome, node, menu, network, phone, service, sealed)
   select r.session_key, r.day, r.dial, r.address, r.hop, (select clock_timestamp()),
     r.ended, r.outcome, r.node, r.menu, r.network, r.phone, r.service, r.sealed
   from unnest($1::bytea[], $2::date[], $3::int[], $4::bytea[], $5::smallint[], $6::boolean[], $7::smallint[],
-    $8::smallint[], $9::int[], $10::int[], $11::bytea[], $12::text[], $13::bytea[], $14::float8[])
-    r(session_key, day, dial, address, hop, ended, outcome, node, menu, network, phone, service, sealed, asked)
+    $8::smallint[], $9::int[], $10::int[], $11::bytea[], $12::text[], $13::bytea[], $14::float8[], $15::bytea[], $16::float8[])
+    r(session_key, day, dial, address, hop, ended, outcome, node, menu, network, phone, service, sealed, asked, parent, parent_at)
   where r.asked > extract(epoch from (select clock_timestamp()))::float8 - ${FRESH_SECONDS}
+    and (r.parent is null or ${STILL_GOES_ON})
   order by r.session_key, r.dial, r.address
   ${conflict} returning session_key, day::text as day, dial, address, ${EPOCH('at')} as epoch`;
 

@@ -3,6 +3,7 @@ import type { Deadline } from '../flow/heard.ts';
 import { type Memory, pack, unpack } from '../flow/memory.ts';
 import type { Box } from '../seal/box.ts';
 import { Lane } from './lane.ts';
+import { Parents } from './parents.ts';
 import { bytes, type Row, type Sql, SqlState, sqlState, Unavailable } from './sql.ts';
 import {
   DIAL_AT,
@@ -39,7 +40,12 @@ export type NewTurn = {
   service: string;
   memory: Memory;
   asked: number;
+  /** Its parent was recalled: the insert asks whether it may be followed. */
+  behind?: Behind;
 };
+
+/** The row of a parent that was recalled: its address, and when it was inserted, exactly: seconds since 1970. */
+export type Behind = { address: Buffer; at: number };
 
 /** A turn that is known. */
 export type KnownTurn = {
@@ -73,6 +79,8 @@ export type Found = {
   asked: number;
   /** Within seconds of midnight UTC: the only time at which a key alone does not decide an opening. */
   nearMidnight: boolean;
+  /** That the caller chose last, on any dial. */
+  language?: string;
   dial?: FoundDial;
   /** The longest known of the addresses asked for; `rank` is its place in the list. */
   turn?: KnownTurn & { rank: number };
@@ -94,7 +102,7 @@ export type EndingDial = {
   asked: number;
 };
 
-type Question = { sessionKey: Buffer; addresses: Buffer[] };
+type Question = { sessionKey: Buffer; addresses: Buffer[]; caller: Buffer };
 
 /**
  * The table of turns. A plain turn costs one look-up and one insert, both batched with whatever else is
@@ -106,21 +114,32 @@ export class Turns {
   readonly #midnightSeconds: number;
   readonly #lookUps: Lane<Question, Found>;
   readonly #inserts: Lane<NewTurn, number | undefined>;
+  readonly #ttl: number;
+  readonly #parents: Parents | undefined;
   readonly #makePartitions: () => Promise<void>;
 
   /**
    * @param settings.midnightSeconds openings this close to midnight UTC are to be taken under a lock
+   * @param settings.ttl a session idle for longer is expired; in milliseconds
+   * @param settings.recalls turns that were inserted are kept for a moment, so that the next one needs no look-up
    * @param settings.makePartitions called when a row finds no partition, before it is tried once more
    */
   constructor(
     sql: Sql,
     laneSql: Sql,
     box: Box,
-    settings: { midnightSeconds: number; makePartitions: () => Promise<void> },
+    settings: {
+      midnightSeconds: number;
+      ttl: number;
+      recalls: boolean;
+      makePartitions: () => Promise<void>;
+    },
   ) {
     this.#sql = sql;
     this.#box = box;
     this.#midnightSeconds = settings.midnightSeconds;
+    this.#ttl = settings.ttl;
+    this.#parents = settings.recalls ? new Parents() : undefined;
     this.#makePartitions = settings.makePartitions;
     this.#lookUps = new Lane(
       (questions) => this.#askMany(laneSql, questions),
@@ -133,8 +152,38 @@ export class Turns {
   }
 
   /** The newest dial of a session and the longest known of `addresses` (shortest first) in it. */
-  lookUp(sessionKey: Buffer, addresses: Buffer[], deadline: Deadline): Promise<Found> {
-    return this.#lookUps.add({ sessionKey, addresses }, deadline);
+  lookUp(question: Question, deadline: Deadline): Promise<Found> {
+    return this.#lookUps.add(question, deadline);
+  }
+
+  /**
+   * The newest turn that was inserted here in a session, where it has this address and is still kept. What is said of
+   * the dial is no more than what was so then; the clock is the database's at that time, and what has passed since.
+   */
+  recall(
+    sessionKey: Buffer,
+    address: () => Buffer,
+  ): { found: Omit<Found, 'turn'>; turn: KnownTurn; behind: Behind } | undefined {
+    const kept = this.#parents?.find(sessionKey);
+    if (kept === undefined || !kept.address.equals(address())) return undefined;
+    const { day, dial, at, outcome } = kept;
+    const age = performance.now() - kept.keptAt;
+    return {
+      found: {
+        today: day,
+        asked: at + age / 1000,
+        nearMidnight: false,
+        dial: { day, dial, age, idle: age, closed: false, untouched: false },
+      },
+      turn: {
+        ...kept,
+        age,
+        at: milliseconds(at),
+        ended: hasEnded(outcome),
+        memory: this.#memoryOf(kept.sealed, rowKey(sessionKey, kept, kept.address), day),
+      },
+      behind: { address: kept.address, at },
+    };
   }
 
   /** Inserts one turn. When, in milliseconds since 1970; undefined where it exists already. */
@@ -146,7 +195,7 @@ export class Turns {
   async insertAll(turns: NewTurn[]): Promise<number | undefined> {
     try {
       const rows = await this.#withPartition(() =>
-        this.#sql('turns_insert_all', INSERT_ALL, this.#columns(turns)),
+        this.#sql('turns_insert_all', INSERT_ALL, this.#columns(turns, this.#sealed(turns))),
       );
       return rows.length === turns.length ? milliseconds(first(rows).epoch) : undefined;
     } catch (error) {
@@ -156,8 +205,8 @@ export class Turns {
   }
 
   /** The newest turn of a session's newest dial. */
-  async newest(sessionKey: Buffer): Promise<FoundNewest> {
-    const row = first(await this.#sql('turns_newest', NEWEST, [sessionKey]));
+  async newest(sessionKey: Buffer, caller: Buffer): Promise<FoundNewest> {
+    const row = first(await this.#sql('turns_newest', NEWEST, [sessionKey, caller]));
     const { turn, ...found } = this.#found(row, sessionKey);
     const addresses = ((row.addresses as Uint8Array[] | null) ?? []).map(bytes);
     return turn === undefined ? { ...found, addresses } : { ...found, turn, addresses };
@@ -236,7 +285,12 @@ export class Turns {
 
   /** The same table through another connection, without the lane: for what happens under a lock. */
   through(sql: Sql): Turns {
-    return new Turns(sql, sql, this.#box, { midnightSeconds: -1, makePartitions: this.#makePartitions });
+    return new Turns(sql, sql, this.#box, {
+      midnightSeconds: -1,
+      ttl: this.#ttl,
+      recalls: false,
+      makePartitions: this.#makePartitions,
+    });
   }
 
   async #askMany(sql: Sql, questions: Question[]): Promise<Found[]> {
@@ -244,6 +298,7 @@ export class Turns {
       questions.map((_, i) => i),
       questions.map((question) => question.sessionKey),
       questions.map((question) => Buffer.concat(question.addresses)),
+      questions.map((question) => question.caller),
     ]);
     const found: Found[] = [];
     for (const row of rows) {
@@ -258,7 +313,9 @@ export class Turns {
     // sent, so that whoever is told that it happened is the one whose row it is.
     const firsts = new Map<string, NewTurn>();
     for (const turn of turns) if (!firsts.has(keyOf(turn))) firsts.set(keyOf(turn), turn);
-    const columns = this.#columns([...firsts.values()]);
+    const sent = [...firsts.values()];
+    const sealed = this.#sealed(sent);
+    const columns = this.#columns(sent, sealed);
     const rows = await this.#withPartition(() => sql('turns_insert_many', INSERT_MANY, columns));
     const written = new Map(
       rows.map((row) => {
@@ -268,10 +325,26 @@ export class Turns {
           dial: row.dial as number,
           address: bytes(row.address),
         });
-        return [key, milliseconds(row.epoch)];
+        return [key, row.epoch as number];
       }),
     );
-    return turns.map((turn) => (firsts.get(keyOf(turn)) === turn ? written.get(keyOf(turn)) : undefined));
+    for (const [i, turn] of sent.entries())
+      this.#remember(turn, sealed[i] as Buffer, written.get(keyOf(turn)));
+    return turns.map((turn) => {
+      const at = firsts.get(keyOf(turn)) === turn ? written.get(keyOf(turn)) : undefined;
+      return at === undefined ? undefined : milliseconds(at);
+    });
+  }
+
+  /** Keeps a turn that the next one may follow without a look-up, and forgets one that was not to be followed. */
+  #remember(turn: NewTurn, sealed: Buffer, at: number | undefined): void {
+    const { sessionKey, memory, day, dial, address, hop, outcome, phone, service, menu } = turn;
+    if (at === undefined) {
+      if (turn.behind !== undefined) this.#parents?.forget(sessionKey);
+    } else if (!hasEnded(outcome) && memory.heard === undefined) {
+      const kept = { day, dial, address, hop, outcome, phone, service, menu, sealed, at };
+      this.#parents?.keep(sessionKey, { ...kept, keptAt: performance.now() });
+    }
   }
 
   #insertSingly(turn: NewTurn): Promise<(number | undefined)[]> {
@@ -288,24 +361,31 @@ export class Turns {
     }
   }
 
-  #columns(turns: NewTurn[]): unknown[] {
+  #sealed(turns: NewTurn[]): Buffer[] {
+    return turns.map((turn) =>
+      this.#box.seal(pack(turn.memory), rowKey(turn.sessionKey, turn, turn.address), turn.day),
+    );
+  }
+
+  #columns(turns: NewTurn[], sealed: Buffer[]): unknown[] {
     return [
       turns.map((turn) => turn.sessionKey),
       turns.map((turn) => turn.day),
       turns.map((turn) => turn.dial),
       turns.map((turn) => turn.address),
       turns.map((turn) => turn.hop),
-      turns.map((turn) => turn.outcome !== Outcome.invalid && turn.outcome !== Outcome.shown),
+      turns.map((turn) => hasEnded(turn.outcome)),
       turns.map((turn) => turn.outcome),
       turns.map((turn) => turn.node),
       turns.map((turn) => turn.menu),
       turns.map((turn) => turn.network),
       turns.map((turn) => turn.phone),
       turns.map((turn) => turn.service),
-      turns.map((turn) =>
-        this.#box.seal(pack(turn.memory), rowKey(turn.sessionKey, turn, turn.address), turn.day),
-      ),
+      sealed,
       turns.map((turn) => turn.asked),
+      turns.map((turn) => turn.behind?.address ?? null),
+      turns.map((turn) => turn.behind?.at ?? null),
+      this.#ttl,
     ];
   }
 
@@ -315,6 +395,7 @@ export class Turns {
       asked: row.asked as number,
       nearMidnight: secondsFromMidnight(row.asked as number) <= this.#midnightSeconds,
     };
+    if (row.language !== null) found.language = row.language as string;
     if (row.day === null) return found;
     const dial: FoundDial = {
       day: row.day as string,
@@ -344,7 +425,16 @@ export class Turns {
       at: milliseconds(row.turn_epoch),
       outcome: row.turn_outcome as Outcome,
       ended: row.turn_ended as boolean,
-      memory: () => unpack(this.#box.open(sealed, rowKey(sessionKey, dial, address), dial.day)),
+      memory: this.#memoryOf(sealed, rowKey(sessionKey, dial, address), dial.day),
+    };
+  }
+
+  /** Opens a seal when it is first asked for, and once. */
+  #memoryOf(sealed: Buffer, key: Buffer, day: string): () => Memory {
+    let memory: Memory | undefined;
+    return () => {
+      memory ??= unpack(this.#box.open(sealed, key, day));
+      return memory;
     };
   }
 }
@@ -368,6 +458,10 @@ const NOTHING: Memory = {
 /** The additional data of a turn's seal: the row's key, so that a blob opens in its own row only. */
 export function rowKey(sessionKey: Buffer, dial: { day: string; dial: number }, address: Buffer): Buffer {
   return Buffer.concat([sessionKey, Buffer.from(`\0${dial.day}\0${dial.dial}\0`), address]);
+}
+
+function hasEnded(outcome: Outcome): boolean {
+  return outcome !== Outcome.invalid && outcome !== Outcome.shown;
 }
 
 function keyOf({
