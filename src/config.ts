@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { USUAL_CODES } from './flow/service-code.ts';
 import { type Networks, parseNetworks } from './networks.ts';
 import { type KeyRing, parseKey, parseKeyRing } from './seal/keys.ts';
 
@@ -99,7 +100,7 @@ const Environment = z.object({
   SESSION_TTL_SECONDS: whole(1, 3600, 180),
   USSD_INPUT_MODE: z.enum(['cumulative', 'latest'], 'must be cumulative or latest').default('cumulative'),
   SERVICE_CODES: text
-    .default('*1234#=ixo,*123#=demo,*144#=airtime,*384#=invest,*555#=support')
+    .default([...USUAL_CODES].map(([code, service]) => `${code}=${service}`).join(','))
     .transform(parsed(parseServiceCodes)),
   DEFAULT_SERVICE: text.default('ixo'),
   TRUST_PROXY_ENABLED: yesNo,

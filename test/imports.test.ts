@@ -32,7 +32,7 @@ const MAY: Record<string, string[]> = {
   desk: ['store', 'guard.ts', 'listed.ts'],
   operator: ['flow', 'seal', 'store', 'effects', 'guard.ts', 'listed.ts'],
   'bindings.ts': ['flow', 'seal', 'store', 'effects', 'sms', 'queue.ts', 'engine.ts'],
-  'config.ts': ['seal', 'networks.ts'],
+  'config.ts': ['flow', 'seal', 'networks.ts'],
   'locate.ts': ['flow', 'seal', 'store'],
   'turn.ts': ['flow', 'seal', 'store', 'menus.ts', 'locate.ts', 'hear.ts', 'commit.ts', 'resume.ts'],
   'engine.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'judge.ts', 'turn.ts'],

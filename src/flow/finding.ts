@@ -16,6 +16,12 @@ export function nodesOf(menu: Menu): [string, Node][] {
   return Object.entries(menu.nodes);
 }
 
+/** What a node says to an answer that is none, where that is its own. */
+export function ownLines(node: Node): Text[] {
+  const { invalid, farewell } = 'choose' in node ? node : { farewell: undefined, ...('ask' in node && node) };
+  return [invalid, farewell].flatMap((line): Text[] => (line === undefined ? [] : [line]));
+}
+
 /** Every text of a node. */
 export function textsIn(node: Node): Text[] {
   const effects = waysFrom(node).flatMap(({ effects }) => effects ?? []);
@@ -25,7 +31,7 @@ export function textsIn(node: Node): Text[] {
     ...('list' in node ? [node.label, node.empty] : []),
     ...('list' in node && node.more ? [node.more.label] : []),
     ...('list' in node && node.previous ? [node.previous.label] : []),
-    ...('ask' in node && node.invalid !== undefined ? [node.invalid] : []),
+    ...ownLines(node),
     ...waysFrom(node).flatMap(({ invalid }): Text[] => (invalid === undefined ? [] : [invalid])),
     ...effects.flatMap((effect) => Object.values(effect).flatMap((args): Text[] => Object.values(args))),
   ];

@@ -1,4 +1,4 @@
-import { error, type Finding, nodesOf, textsIn } from './finding.ts';
+import { error, type Finding, nodesOf, ownLines, textsIn } from './finding.ts';
 import { FORMATTER_NAMES, factOf, fill, isFormatter, placeholdersIn } from './format.ts';
 import {
   isSecret,
@@ -102,7 +102,7 @@ function wordings(text: Text): string[] {
 function linesOver(node: Node): Text[] {
   const { more, previous } = 'list' in node ? node : {};
   return [
-    ...('ask' in node && node.invalid !== undefined ? [node.invalid] : []),
+    ...ownLines(node),
     ...waysFrom(node).flatMap(({ invalid }): Text[] => (invalid === undefined ? [] : [invalid])),
     ...[more, previous].flatMap((turner): Text[] => (turner === undefined ? [] : [turner.label])),
   ];

@@ -229,11 +229,21 @@ function reach(menu: Menu): Finding[] {
   ]);
 }
 
+/** Every END after too many invalid answers, and where it is said. */
+function farewells(menu: Menu): [string, Text][] {
+  const own = nodesOf(menu).flatMap(([name, node]): [string, Text][] =>
+    'choose' in node && node.farewell !== undefined ? [[name, node.farewell]] : [],
+  );
+  return [[menu.root, menu.farewell], ...own];
+}
+
 /** Every page of every screen with everything at its longest, in every language, and with empty lists. */
 function screens(menu: Menu, known: Known): Finding[] {
   const worlds = [worstWorld(known), worstWorld(known, 0)];
   return menu.languages.flatMap((language) => [
-    ...tooLong(menu, menu.root, language, inLanguage(menu.farewell, language), 'the farewell'),
+    ...farewells(menu).flatMap(([node, farewell]) =>
+      tooLong(menu, node, language, inLanguage(farewell, language), 'the farewell'),
+    ),
     ...tooLong(menu, menu.root, language, offerIn(menu, language), 'the offer to go on'),
     ...nodesOf(menu).flatMap(([name, node]) => {
       const state = worstState(menu, name, language, known);

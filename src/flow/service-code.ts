@@ -7,6 +7,15 @@ export type Route = { service: string; code?: string; through: string[] };
 /** The codes in service, by their segments: `*384*1#` is `384`, `1`. */
 export type ServiceCodes = { codes: ReadonlyMap<string, string>; fallback: string };
 
+/** Where codes lead that nobody has set otherwise (CONTRACT.md section 8). */
+export const USUAL_CODES: ReadonlyMap<string, string> = new Map([
+  ['*1234#', 'ixo'],
+  ['*123#', 'demo'],
+  ['*144#', 'airtime'],
+  ['*384#', 'invest'],
+  ['*555#', 'support'],
+]);
+
 /**
  * The longest registered code that is a segment-wise prefix wins; further segments are dialled through.
  * No match: the default service (RULINGS.md 5).

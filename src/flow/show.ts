@@ -1,6 +1,7 @@
 import { factOf, fill, fillLines, fillShown, placeholdersIn, type Scope } from './format.ts';
 import {
   inLanguage,
+  invalidOf,
   type List,
   type Menu,
   type Node,
@@ -153,7 +154,7 @@ function findNotices(menu: Menu, name: string, language: string): string[] {
   const node = nodeAt(menu, name);
   const leading = Object.values(menu.nodes).flatMap(waysFrom);
   const texts = [
-    'ask' in node && node.invalid !== undefined ? node.invalid : menu.invalid,
+    invalidOf(menu, node),
     ...leading.flatMap((way) => (way.to === name && way.invalid !== undefined ? [way.invalid] : [])),
   ];
   return [...new Set(texts.map((text) => inLanguage(text, language)))];

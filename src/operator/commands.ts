@@ -170,7 +170,7 @@ const erasePerson: Command = async (parts, [option, msisdn = '', ...more]) => {
   }
 };
 
-function erasedInWords({ removed, cut, stillTyping, unswept }: Erased): string {
+function erasedInWords({ removed, cut, elsewhere, stillTyping, unswept }: Erased): string {
   const list = (counts: Record<string, number>) =>
     Object.entries(counts)
       .map(([kind, count]) => `${count} ${kind}`)
@@ -180,6 +180,8 @@ function erasedInWords({ removed, cut, stillTyping, unswept }: Erased): string {
     list(cut) && `Cut out of what stays: ${list(cut)}.`,
   ].filter(Boolean);
   if (words.length === 0) words.push('Nothing of this phone was found.');
+  if (elsewhere.length > 0)
+    words.push(`The task router has, or may have: ${elsewhere.join(', ')}. Delete them there.`);
   if (stillTyping)
     words.push('Somebody is still typing in a session of this phone: say it again when it is over.');
   if (unswept.length > 0)

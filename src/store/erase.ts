@@ -63,6 +63,8 @@ export type Erasing = {
 export type Erased = {
   removed: Record<string, number>;
   cut: Record<string, number>;
+  /** Open tasks that a task router has, or may have: by its id, or by our reference. They are to be deleted there. */
+  elsewhere: string[];
   /** Somebody goes on in a session that was open: they are heard as whoever dials for the first time. */
   stillTyping: boolean;
   /** Tables whose dead rows the server is to take away when it comes to it. */
@@ -71,8 +73,22 @@ export type Erased = {
 
 /** `shown`: what effects call its turns by. */
 type Dial = { session_key: Buffer; day: string; dial: number; isLive: boolean; shown: Buffer[] };
-type Person = Omit<Erasing, 'pause'> & { msisdn: string; phone: Buffer; removed: Count; cut: Count };
+type Person = Omit<Erasing, 'pause'> & {
+  msisdn: string;
+  phone: Buffer;
+  removed: Count;
+  cut: Count;
+  elsewhere: string[];
+};
 type Count = Record<string, number>;
+type ErasedTask = {
+  id: string;
+  state: string;
+  router_id: string | null;
+  reference: string;
+  tried: boolean;
+  former_ids: string[];
+};
 type AirtimeOrder = Selectable<Tables['airtime_orders']>;
 type StockOrder = Selectable<Tables['stock_orders']>;
 
@@ -86,13 +102,20 @@ export async function erase(db: Db, erasing: Erasing, msisdn: string): Promise<E
   const { pause = sleep, ...parts } = erasing;
   const phone = parts.digests.phone(msisdn);
   const { person, dials, gone, partitions } = await patiently(async () => {
-    const person: Person = { ...parts, msisdn, phone, removed: {}, cut: {} };
+    const person: Person = { ...parts, msisdn, phone, removed: {}, cut: {}, elsewhere: [] };
     return db.transaction().execute(async (tx) => ({ person, ...(await eraseIn(tx, person)) }));
   });
   await removeJobs(db, gone);
   const stillTyping = await sweep(db, person, dials, pause);
   const unswept = await vacuum(db, [...TOUCHED, ...partitions]);
-  return { removed: person.removed, cut: person.cut, stillTyping, unswept };
+  const { removed, cut, elsewhere } = person;
+  return { removed, cut, elsewhere, stillTyping, unswept };
+}
+
+/** Where else a task is to be looked for: by the ids that it had there, or by the reference that it may stand under. */
+function elsewhereOf({ router_id: id, reference, tried, former_ids: former }: ErasedTask): string[] {
+  const current = id ?? (tried ? `reference ${reference}` : undefined);
+  return [...former, ...(current === undefined ? [] : [current])];
 }
 
 /** Begins again where a lock was not to be had, or somebody added to what was being removed. */
@@ -347,9 +370,11 @@ async function removeMessages(tx: Db, { phone, removed }: Person): Promise<strin
 }
 
 /** Returns what of them the queue delivers. */
-async function removeTasks(tx: Db, { phone, removed }: Person): Promise<string[]> {
-  const { rows: tasks } = await sql<{ id: string }>`
-    select id from tasks where phone = ${phone} order by id for update`.execute(tx);
+async function removeTasks(tx: Db, { phone, removed, elsewhere }: Person): Promise<string[]> {
+  const { rows: tasks } = await sql<ErasedTask>`
+    select id, state, router_id, reference, tried_at is not null as tried, former_ids
+    from tasks where phone = ${phone} order by id for update`.execute(tx);
+  elsewhere.push(...tasks.filter(({ state }) => state !== 'closed').flatMap(elsewhereOf));
   const ids = tasks.map(({ id }) => id);
   const { rows: events } = await sql<{ id: string }>`
     delete from task_events where task_id = any (${ids}::uuid[]) returning id`.execute(tx);

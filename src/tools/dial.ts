@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
 import type { Menu } from '../flow/menu.ts';
+import { route, USUAL_CODES } from '../flow/service-code.ts';
 import { UssdRequest } from '../gateways/screens.ts';
 import { handset, wrapped } from './handset.ts';
 import { type Line, LineBroken, lineHere, lineTo, type Told } from './line.ts';
@@ -16,7 +17,7 @@ A phone in the terminal. It speaks to the engine in this process, on a database 
 afterwards; with --server to a running gateway.
 
   --phone +260971234567    whose phone it is
-  --service name           the service that the code leads to (ixo); in this process only
+  --service name           the service that the code leads to, where it is another than usual; in this process only
   --lang fr                the language that the phone chose before; in this process only
   --through '*1*2'         dialled behind the code: *1234*1*2#
   --server http://…        a running gateway; its SERVICE_CODES say where the code leads
@@ -93,7 +94,7 @@ function connect(): Promise<Line> | Line {
   const found = findServices(SERVICES);
   const menus = found.flatMap(({ read }) => (read.menu === undefined ? [] : [read.menu]));
   if (words.server !== undefined) return lineTo(words.server, menus);
-  const name = words.service ?? 'ixo';
+  const name = words.service ?? route(code, { codes: USUAL_CODES, fallback: 'ixo' }).service;
   const chosen = found.find(({ service }) => service === name);
   if (chosen === undefined)
     giveUp(`there is no service ${name}: ${found.map(({ service }) => service).join(', ')}`);
