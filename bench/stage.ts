@@ -233,7 +233,8 @@ export class Stage {
     const complaints = join(this.directory, `${port}.err`);
     const errors = openSync(complaints, 'a');
     const { PATH = '', HOME = '', TMPDIR } = process.env;
-    const child = spawn(process.execPath, command, {
+    // As `npm start` does.
+    const child = spawn(process.execPath, ['--use-largepages=silent', ...command], {
       env: { PATH, HOME, ...(TMPDIR && { TMPDIR }), PORT: String(port), HOST: '127.0.0.1', ...settings },
       stdio: ['ignore', 'ignore', errors],
       cwd: this.directory,

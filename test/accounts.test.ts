@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { deadlineIn } from '../src/deadline.ts';
-import { EFFECTS } from '../src/effects/effect.ts';
+import { EFFECTS, QUIET } from '../src/effects/effect.ts';
 import type { Engine, openEngine } from '../src/engine.ts';
 import { written } from '../src/gateways/screens.ts';
 import { readMenus } from '../src/menus.ts';
@@ -315,7 +315,11 @@ async function ixo(
   settings: Partial<Parameters<typeof openEngine>[1]>,
 ): Promise<{ engine: Engine; type(msisdn: string, ...texts: string[]): Promise<string> }> {
   const engine = await engineOn(db, {
-    documents: readMenus(SERVICES, (service) => ({ facts: SHAPES[service] ?? {}, effects: EFFECTS })),
+    documents: readMenus(SERVICES, (service) => ({
+      facts: SHAPES[service] ?? {},
+      effects: EFFECTS,
+      quiet: QUIET,
+    })),
     codes: { codes: new Map([['*1234#', 'ixo']]), fallback: 'ixo' },
     ttl: 180_000,
     ...settings,

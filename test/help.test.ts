@@ -407,3 +407,234 @@ t.test('a process that is gone in the middle of handing over: another one finish
   t.equal(fake.tasks.length, 1);
   t.match((await desk({ ...centre, url: after.url }, `/${referenceIn(end)}`)).body, { router: 'twilio' });
 });
+
+t.test('what the router says late, of a task that it let go or has not read to its end', async (t) => {
+  const centre = await openCentre(t);
+  const { fake, url } = centre;
+  const events = `${url}/twilio/task-events`;
+  const yes = async (index: number, session: string) => {
+    const fields = { sessionId: session, serviceCode: '*555#', phoneNumber: numberOf(index) };
+    let body = '';
+    for (const text of ['', '1', '1*1', '1*1*1', '1*1*1*1'])
+      body = (await post(url, { ...fields, text })).body;
+    return referenceIn(body);
+  };
+  const live = (reference: string) =>
+    fake.tasksOf({ reference }).filter(({ status }) => !['completed', 'canceled'].includes(status));
+  const opened = async (index: number) => {
+    const reference = await yes(index, `first-${index}`);
+    await settled(centre);
+    return { reference, sid: fake.tasksOf({ reference })[0]?.sid ?? '' };
+  };
+
+  t.comment('completed before the second Yes was seen there, told after it');
+  const one = await opened(20);
+  fake.setStatus(one.sid, 'completed', 'called');
+  fake.chaos({ fail: 1 });
+  t.equal(await yes(20, 'second'), one.reference);
+  await fake.tell(one.sid, 'task.completed', events);
+  fake.chaos({});
+  await settled(centre);
+  t.equal(live(one.reference).length, 1, 'somebody will call');
+  t.match((await desk(centre, `/${one.reference}`)).body, { state: 'open', requests: 2 });
+
+  t.comment('found out by ourselves, and the end of the old one told while the new one is not answered');
+  const two = await opened(21);
+  fake.setStatus(two.sid, 'completed', 'called');
+  await yes(21, 'second');
+  // The update finds it over; then creating anew fails once.
+  await eventually('it is to be created anew', async () => {
+    const [row] = await centre.query<{ n: number }>(
+      `select count(*)::int as n from task_events where kind = 'reopened'`,
+    );
+    return (row?.n ?? 0) >= 2;
+  });
+  await fake.tell(two.sid, 'task.completed', events);
+  await settled(centre);
+  t.equal(live(two.reference).length, 1);
+  t.match((await desk(centre, `/${two.reference}`)).body, { state: 'open' });
+
+  for (const [index, fate, type] of [
+    [22, 'fail', 'task.deleted'],
+    [23, 'hang', 'task.system-deleted'],
+    [24, 'hang', 'reservation.accepted'],
+  ] as const) {
+    t.comment(`cancelled by its age, created anew (${fate}), and then ${type} of the old one`);
+    const old = await opened(index);
+    fake.setStatus(old.sid, 'canceled', 'Task TTL Exceeded');
+    const before = fake.requests.length;
+    fake.next(fate);
+    await fake.tell(old.sid, 'task.canceled', events);
+    await fake.when(() => fake.requests.length > before);
+    t.equal(await fake.tell(old.sid, type, events), 200);
+    await settled(centre);
+    t.equal(live(old.reference).length, 1, 'one, and not two');
+    t.match((await desk(centre, `/${old.reference}`)).body, { state: 'open', router: 'twilio' });
+  }
+});
+
+t.test('credentials that come later, go, and come back', async (t) => {
+  const { url: DATABASE_URL } = await database(t);
+  const fake = await fakeTwilio(t);
+  const query = await queryOn(t, DATABASE_URL);
+  const begin = async (settings: Record<string, string>): Promise<Centre & { stop(): Promise<unknown> }> => {
+    const gateway = await startGateway(t, { DATABASE_URL, OPERATOR_TOKEN: TOKEN, ...settings });
+    return { gateways: [gateway], url: gateway.url, fake, query, database: DATABASE_URL, stop: gateway.stop };
+  };
+  const alone = await begin({});
+  const early = referenceIn(await walk(t, alone, numberOf(30), '1', '1', '1', '1'));
+  const taken = referenceIn(await walk(t, alone, numberOf(31), '1', '1', '1', '1'));
+  await settled(alone);
+  t.equal((await desk(alone, `/${taken}/assign`, { to: 'Awa' })).status, 200);
+  await alone.stop();
+
+  const routed = await begin(fake.environment);
+  await settled(routed);
+  t.same(
+    fake.tasks.map(({ attributes }) => attributes.reference),
+    [early],
+    'who was waiting is handed over; who was taken stays with whoever took them',
+  );
+  await routed.stop();
+
+  const without = await begin({});
+  t.equal((await desk(without, `/${early}/assign`, { to: 'Moussa' })).status, 200, 'there is nobody else');
+  t.equal((await desk(without, `/${early}/close`, { note: 'called' })).status, 200);
+  await settled(without);
+  await without.stop();
+
+  const back = await begin(fake.environment);
+  await settled(back);
+  t.equal(fake.tasks[0]?.status, 'canceled', 'nobody is called about what is settled');
+  t.equal(fake.tasks.length, 1);
+  t.equal(await back.stop(), 0);
+});
+
+t.test('while the router is away the desk can take a task, and then it is nobody else’s', async (t) => {
+  const centre = await openCentre(t);
+  const { fake } = centre;
+  fake.chaos({ drop: 1 });
+  const reference = referenceIn(await walk(t, centre, numberOf(40), '1', '1', '1', '1'));
+  await fake.when(() => fake.tasks.length === 1);
+  await fake.down();
+  const path = `/${reference}/assign`;
+  t.equal((await desk(centre, path, { to: 'Awa' })).status, 409);
+  await eventually('nobody is speaking of it', async () => {
+    return (await desk(centre, path, { to: 'Awa', instead: true })).status === 200;
+  });
+  fake.chaos({});
+  await fake.up();
+  await settled(centre);
+  t.same(
+    fake.tasks.map(({ status }) => status),
+    ['canceled'],
+    'what was created without an answer is over',
+  );
+  t.match((await desk(centre, `/${reference}`)).body, { state: 'assigned', assignee: 'Awa' });
+  const [task] = fake.tasks;
+  await fake.tell(task?.sid ?? '', 'task.canceled', `${centre.url}/twilio/task-events`);
+  t.match(
+    (await desk(centre, `/${reference}`)).body,
+    { state: 'assigned' },
+    'and what is said of it is not heard',
+  );
+});
+
+t.test('what cannot be read was signed by nobody; names and clocks that are none', async (t) => {
+  const centre = await openCentre(t);
+  const { fake, url } = centre;
+  const events = `${url}/twilio/task-events`;
+  const form = 'application/x-www-form-urlencoded';
+  const unreadable: [string, string][] = [
+    ['application/json', '{'],
+    ['text/xml', '<x/>'],
+    ['multipart/form-data; boundary=x', '--x--'],
+    [form, `a=${'x'.repeat(70_000)}`],
+    [form, 'a=%FF'],
+  ];
+  for (const [type, body] of unreadable)
+    t.equal((await send(events, body, { 'content-type': type })).status, 403, type);
+
+  const reference = referenceIn(await walk(t, centre, numberOf(50), '1', '1', '1', '1'));
+  await settled(centre);
+  const sid = fake.tasksOf({ reference })[0]?.sid ?? '';
+  const odd = { WorkerName: 'a\0b', TimestampMs: '9999999999999' };
+  t.equal(await fake.tell(sid, 'reservation.accepted', events, { overrides: odd }), 200);
+  t.match((await desk(centre, `/${reference}`)).body, { state: 'assigned', assignee: null });
+  const later = { TimestampMs: `${Date.now() + 3_600_000}` };
+  await fake.tell(sid, 'task.completed', events, { overrides: later });
+  t.match(
+    (await desk(centre, `/${reference}`)).body,
+    { state: 'assigned' },
+    'within a minute of a wrong clock it is deaf',
+  );
+});
+
+t.test('below the secret of callbacks, and from networks that are not allowed', async (t) => {
+  const { url: DATABASE_URL } = await database(t);
+  const fake = await fakeTwilio(t);
+  const gateway = await startGateway(t, {
+    DATABASE_URL,
+    CALLBACK_SECRET: 'a-secret-of-callbacks',
+    GATEWAY_ALLOW: '192.0.2.0/24',
+    OPERATOR_TOKEN: TOKEN,
+    TELERIVET_SECRET: SECRET,
+    ...fake.environment,
+  });
+  const below = `${gateway.url}/c/a-secret-of-callbacks`;
+  const posted = {
+    from_number: numberOf(60),
+    to_number: '*555#',
+    secret: SECRET,
+    language_option: '1',
+    location_option: '1',
+    support_type_option: '1',
+    callback_option: '1',
+  };
+  t.equal(
+    (await send(`${gateway.url}/telerivet/ussd-listener`, new URLSearchParams(posted), {})).status,
+    403,
+  );
+  t.equal((await send(`${below}/telerivet/ussd-listener`, new URLSearchParams(posted), {})).status, 200);
+  await fake.when(() => fake.tasks.length === 1);
+  const sid = fake.tasks[0]?.sid ?? '';
+  for (const events of [`${gateway.url}/twilio/task-events`, `${below}/twilio/task-events`])
+    t.equal(await fake.tell(sid, 'task.updated', events), 200, 'signed is signed');
+  t.equal((await send(`${below}/twilio/task-events`, 'EventType=task.completed', {})).status, 403);
+});
+
+t.test('closed only as it was seen; what was said before; what was dialled', async (t) => {
+  const centre = await openCentre(t);
+  const { url } = centre;
+  const through = { serviceCode: '*555*1*2*3#', phoneNumber: numberOf(70), sessionId: 'through' };
+  await post(url, { ...through, text: '' });
+  const reference = referenceIn((await post(url, { ...through, text: '1' })).body);
+  const again = { serviceCode: '*555#', phoneNumber: numberOf(70), sessionId: 'again' };
+  for (const text of ['', '2', '2*1', '2*1*3', '2*1*3*1']) await post(url, { ...again, text });
+  await settled(centre);
+  t.match((await desk(centre, `/${reference}`)).body, {
+    to: '*555#',
+    language: 'French',
+    location: 'Dakar',
+    requests: 2,
+    events: [{ kind: 'opened' }, {}, {}].slice(0, 1),
+  });
+  const { events } = (await desk(centre, `/${reference}`)).body as {
+    events: { kind: string; note: string }[];
+  };
+  t.equal(events.find(({ kind }) => kind === 'repeated')?.note, 'before: English, Touba, *555#');
+  const closing = { note: 'called' };
+  t.equal((await desk(centre, `/${reference}/close`, { ...closing, requests: 1 })).status, 409);
+  t.equal((await desk(centre, `/${reference}/close`, { ...closing, requests: 2 })).status, 200);
+
+  const phone = phoneOn(url, numberOf(71));
+  await phone.dial('*555#');
+  t.match(await phone.type('9'), /^CON Reply \/ Répondez:\nChoose your language/);
+  await phone.type('9');
+  t.equal(
+    await phone.type('9'),
+    'END Please dial again when you are ready.\nComposez ce code quand vous voulez.',
+  );
+  await phone.dial('*555#');
+  t.match(await phone.type('*'), /^END Goodbye\..*\nAu revoir\./);
+});

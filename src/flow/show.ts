@@ -1,4 +1,5 @@
 import { factOf, fill, fillLines, fillShown, placeholdersIn, type Scope } from './format.ts';
+import { Lasting } from './lasting.ts';
 import {
   inLanguage,
   invalidOf,
@@ -24,7 +25,8 @@ import type { FactValue, Needs, State, Step, World } from './state.ts';
  */
 export function show(menu: Menu, state: State, world: World): Step | Needs {
   const node = nodeAt(menu, state.node);
-  const missing = factsOf(node, state.language).filter((fact) => world.facts[fact] === undefined);
+  const named = FACTS.of(menu, state.node, state.language, factsOf);
+  const missing = named.filter((fact) => world.facts[fact] === undefined);
   if (missing.length > 0) return need(missing, state);
 
   const scopes = rowScopes(node, state, world);
@@ -51,11 +53,25 @@ export function pagesIn(
   world: World,
   rows = rowScopes(nodeAt(menu, state.node), state, world),
 ): Page[] {
-  const node = nodeAt(menu, state.node);
-  return pagesOf(sheetOf(menu, node, scopeOf(state, world), rows), {
-    ...turners(menu, node, state.language),
+  const fixed = FIXED.of(menu, state.node, state.language, fixedPages);
+  return fixed === 'filled' ? pagesOfSheet(menu, state.node, scopeOf(state, world), rows) : fixed;
+}
+
+/** The pages of a screen in which nothing is filled in: most screens, and the same for everybody. */
+function fixedPages(menu: Menu, name: string, language: string): Page[] | 'filled' {
+  const node = nodeAt(menu, name);
+  const texts = [wordsOf(node), ...optionsOf(node).map(({ label }) => label)];
+  const isFilled = texts.some((text) => placeholdersIn(inLanguage(text, language)).length > 0);
+  return isFilled || 'list' in node ? 'filled' : pagesOfSheet(menu, name, { language }, []);
+}
+
+function pagesOfSheet(menu: Menu, name: string, scope: Scope, rows: Scope[]): Page[] {
+  const node = nodeAt(menu, name);
+  const { language = '' } = scope;
+  return pagesOf(sheetOf(menu, node, scope, rows), {
+    ...turners(menu, node, language),
     budget: menu.budget,
-    notices: noticesOf(menu, state.node, state.language),
+    notices: noticesOf(menu, name, language),
     most: 'list' in node ? node.per : 0,
     ends: 'end' in node,
   });
@@ -76,7 +92,8 @@ function sheetOf(menu: Menu, node: Node, scope: Scope, rows: Scope[]): Sheet {
 }
 
 /** The facts that a node's screen needs. */
-function factsOf(node: Node, language: string): string[] {
+function factsOf(menu: Menu, name: string, language: string): string[] {
+  const node = nodeAt(menu, name);
   const texts = [wordsOf(node), ...optionsOf(node).map(({ label }) => label)];
   const listed = 'list' in node ? [node.label, node.empty, ...Object.values(node.set)] : [];
   const from = 'list' in node ? [node.from] : [];
@@ -137,16 +154,13 @@ export function turners(
   };
 }
 
-/** Documents do not change once they are read, so what a whole one has to be searched for is searched for once. */
-const NOTICES = new WeakMap<Menu, Map<string, string[]>>();
+const NOTICES = new Lasting<string[]>();
+const FACTS = new Lasting<string[]>();
+const FIXED = new Lasting<Page[] | 'filled'>();
 
 /** Every line that can come to stand above a node's screen; none where the first invalid answer ends. */
 export function noticesOf(menu: Menu, name: string, language: string): string[] {
-  const known = NOTICES.get(menu) ?? new Map<string, string[]>();
-  NOTICES.set(menu, known);
-  const notices = known.get(`${name} ${language}`) ?? findNotices(menu, name, language);
-  known.set(`${name} ${language}`, notices);
-  return notices;
+  return NOTICES.of(menu, name, language, findNotices);
 }
 
 function findNotices(menu: Menu, name: string, language: string): string[] {

@@ -1,8 +1,10 @@
-import { createCipheriv, createDecipheriv, type KeyObject, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, type KeyObject, randomFillSync } from 'node:crypto';
 import { type KeyRing, type Purpose, subkey } from './keys.ts';
 
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
+/** IVs drawn at a time: drawing each by itself took as long as sealing with it. */
+const IVS = 256;
 
 /** A sealed record names a key that is not in the ring, or does not open under it. */
 export class SealError extends Error {
@@ -26,6 +28,9 @@ export class Box {
   /** Subkeys derived so far; details are days, so the newest few are all that is asked for. */
   readonly #subkeys = new Map<string, KeyObject>();
 
+  readonly #ivs = Buffer.alloc(IVS * IV_BYTES);
+  #used = IVS;
+
   constructor(ring: KeyRing, purpose: Purpose) {
     this.#ring = ring;
     this.#purpose = purpose;
@@ -33,7 +38,7 @@ export class Box {
 
   seal(plain: Buffer, bound: Buffer, detail = ''): Buffer {
     const kid = Buffer.from(this.#ring.active, 'latin1');
-    const iv = randomBytes(IV_BYTES);
+    const iv = this.#iv();
     const cipher = createCipheriv('aes-256-gcm', this.#subkey(this.#ring.active, detail), iv, {
       authTagLength: TAG_BYTES,
     });
@@ -72,6 +77,17 @@ export class Box {
   reseal(record: Uint8Array, bound: Buffer): Buffer | undefined {
     const kid = Buffer.from(record.subarray(1, 1 + (record[0] ?? 0))).toString('latin1');
     return kid === this.#ring.active ? undefined : this.seal(this.open(record, bound), bound);
+  }
+
+  /** Random, and used once: what comes of it is a copy. */
+  #iv(): Buffer {
+    if (this.#used === IVS) {
+      randomFillSync(this.#ivs);
+      this.#used = 0;
+    }
+    const at = this.#used * IV_BYTES;
+    this.#used += 1;
+    return this.#ivs.subarray(at, at + IV_BYTES);
   }
 
   #subkey(kid: string, detail: string): KeyObject {

@@ -1,10 +1,14 @@
 import { createHmac, type KeyObject } from 'node:crypto';
 import { subkey } from './keys.ts';
+import { Recent } from './recent.ts';
 
 /** 128 bits tell any two texts apart that one deployment will ever see, at half the index size of 256. */
 const DIGEST_BYTES = 16;
 
 const ZERO = Buffer.of(0);
+
+/** Digests of one kind that are kept, twice so many at the most: callers of some minutes on a busy instance. */
+const RECENT = 8_192;
 
 /**
  * Keyed digests (HMAC-SHA256, cut to 128 bits): look-ups without the value on disk. Keyed because
@@ -17,6 +21,10 @@ export class Digests {
   readonly #text: KeyObject;
   readonly #customer: KeyObject;
   readonly #pseudonym: KeyObject;
+  // A session asks for the same ones at every turn. The names are in memory only, as those of its requests are.
+  readonly #sessions = new Recent<Buffer>(RECENT);
+  readonly #phones = new Recent<Buffer>(RECENT);
+  readonly #pseudonyms = new Recent<string>(RECENT);
 
   constructor(root: Buffer) {
     this.#session = subkey(root, 'digest session');
@@ -28,7 +36,7 @@ export class Digests {
 
   /** The key of a session: gateways have session spaces of their own (RULINGS.md 18). */
   session(gateway: string, sessionId: string): Buffer {
-    return digest(this.#session, Buffer.from(gateway), ZERO, Buffer.from(sessionId));
+    return this.#sessions.of(`${gateway}\0${sessionId}`, (name) => digest(this.#session, Buffer.from(name)));
   }
 
   /**
@@ -37,7 +45,7 @@ export class Digests {
    */
   phone(msisdn: string): Buffer {
     if (msisdn === '') throw new Error('the caller has no phone');
-    return digest(this.#phone, Buffer.from(msisdn));
+    return this.#phones.of(msisdn, () => digest(this.#phone, Buffer.from(msisdn)));
   }
 
   /** By what a caller is known, and owns things: the phone, else being a partner's customer. */
@@ -81,7 +89,7 @@ export class Digests {
 
   /** What stands in logs instead of a phone number: `m_` and 48 bits in hex. */
   pseudonym(msisdn: string): string {
-    return `m_${this.#hidden(Buffer.from(msisdn))}`;
+    return this.#pseudonyms.of(msisdn, () => `m_${this.#hidden(Buffer.from(msisdn))}`);
   }
 
   /** What stands in logs instead of a partner's customer: `c_` and 48 bits in hex. */

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { test } from 'tap';
-import { EFFECTS } from '../../src/effects/effect.ts';
+import { EFFECTS, QUIET } from '../../src/effects/effect.ts';
 import { MOST_PIECES, nextPiece, prefixes } from '../../src/flow/address.ts';
 import { pack, unpack } from '../../src/flow/memory.ts';
 import { screenText } from '../../src/flow/screen.ts';
@@ -226,6 +226,7 @@ test('documents: the services are sound, and a bad one is refused with file, lin
     readMenus(join(import.meta.dirname, '..', '..', 'src', 'services'), (service) => ({
       facts: SHAPES[service] ?? {},
       effects: EFFECTS,
+      quiet: QUIET,
     })).some((menu) => menu.service === 'ixo'),
   );
   const problemsOf = (yaml: string) => {

@@ -4,6 +4,7 @@ import { test } from 'tap';
 import { Box, SealError } from '../../src/seal/box.ts';
 import { Digests } from '../../src/seal/digests.ts';
 import { KeyError, parseKey, parseKeyRing, subkey } from '../../src/seal/keys.ts';
+import { Recent } from '../../src/seal/recent.ts';
 
 const K1 = '0123456789abcdef0123456789abcdef';
 const K2 = 'fedcba9876543210fedcba9876543210';
@@ -109,4 +110,30 @@ test('subkeys and digests of different kinds have nothing to do with each other'
   t.notSame(digests.below(session, 'id', '1'), digests.below(session, 'hop', '1'));
   t.match(digests.pseudonym('+260971234567'), /^m_[0-9a-f]{12}$/);
   t.notSame(digests.phone('+260971234567'), new Digests(Buffer.from(K2)).phone('+260971234567'));
+});
+
+test('an IV is used once, also when many are drawn at a time', async (t) => {
+  const box = new Box(parseKeyRing(`k1:${K1}`), 'columns');
+  const bound = Buffer.from('x');
+  const records = Array.from({ length: 1_000 }, () => box.seal(Buffer.from('the same'), bound));
+  // Behind the length of the key id and the id itself.
+  t.equal(new Set(records.map((record) => record.toString('hex', 3, 15))).size, records.length);
+  for (const record of records) t.equal(box.open(record, bound).toString(), 'the same');
+});
+
+test('what was made lately is made once, and no more is kept than is allowed', async (t) => {
+  const recent = new Recent<{ name: string }>(3);
+  let made = 0;
+  const ask = (name: string) =>
+    recent.of(name, () => {
+      made += 1;
+      return { name };
+    });
+  const first = ask('a');
+  for (const name of ['b', 'a', 'c', 'd', 'a', 'e']) ask(name);
+  t.equal(ask('a'), first, 'what is asked for again stays');
+  t.equal(made, 5);
+  for (let other = 0; other < 6; other += 1) ask(`other ${other}`);
+  t.not(ask('a'), first, 'what is not asked for goes');
+  t.equal(made, 12);
 });
