@@ -25,11 +25,13 @@ export async function readStrictly(app: FastifyInstance): Promise<void> {
     }
   });
   await app.register(formbody, { parser: parseForm });
-  app.addHook('preParsing', async (request) => {
+  app.addHook('preParsing', (request, _reply, payload, done) => {
     const { 'content-type': type = '', 'content-encoding': encoding = 'identity' } = request.headers;
     const charsets = [...type.matchAll(/;\s*charset\s*=\s*"?([^\s";]+)/gi)].map(([, name = '']) => name);
-    if (!charsets.every((name) => /^utf-?8$/i.test(name))) throw new Unreadable('another charset than UTF-8');
-    if (encoding !== 'identity') throw new Unreadable('a body in an encoding');
+    if (!charsets.every((name) => /^utf-?8$/i.test(name)))
+      return done(new Unreadable('another charset than UTF-8'));
+    if (encoding !== 'identity') return done(new Unreadable('a body in an encoding'));
+    done(null, payload);
   });
 }
 

@@ -95,7 +95,7 @@ t.test('what Telerivet posts', async (t) => {
       ['callback_option', true],
       ['callback_option', '1 '],
       ['from_number', '770009001'],
-      ['from_number', '221770009001'],
+      ['from_number', 770009001],
       ['from_number', '+0770009001'],
       ['from_number', ''],
       ['to_number', 'our line'],
@@ -123,6 +123,8 @@ t.test('what Telerivet posts', async (t) => {
       status: 200,
       body: 'Success',
     });
+    for (const from_number of ['221770009001', 221770009001])
+      t.match(await listen(gateway, { ...numbers, from_number }), { status: 200, body: 'Success' });
     t.match((await desk(gateway)).body.tasks, [
       { from: '+221770009001', to: '*555#', language: 'French', location: 'Thies', supportType: 'Shelter' },
       { from: '+221770009001', supportType: 'Food and Clothing', source: 'telerivet', state: 'open' },

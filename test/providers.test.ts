@@ -6,7 +6,8 @@ import t, { type Test } from 'tap';
 import { africasTalking } from '../src/providers/africastalking.ts';
 import { chooseProviders } from '../src/providers/choose.ts';
 import { ProviderError, type SmsBatch, type SmsVerdict } from '../src/providers/provider.ts';
-import { type Exactly, type FakeAfricasTalking, fakeAfricasTalking } from './support/fake-africastalking.ts';
+import { type FakeAfricasTalking, fakeAfricasTalking } from './support/fake-africastalking.ts';
+import type { Exactly } from './support/far-side.ts';
 import { DEFAULTS, post, startGateway } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 

@@ -7,7 +7,8 @@ import { isSigned, signatureOf } from '../src/gateways/twilio-signature.ts';
 import { ProviderError } from '../src/providers/provider.ts';
 import type { TaskAttributes, TaskRouter } from '../src/providers/task-router.ts';
 import { twilioTaskRouter } from '../src/providers/twilio.ts';
-import { type Exactly, type FakeTwilio, fakeTwilio, type Status } from './support/fake-twilio.ts';
+import { type FakeTwilio, fakeTwilio, type Status } from './support/fake-twilio.ts';
+import type { Exactly } from './support/far-side.ts';
 
 /** TaskRouter over a real socket: what is asked, what each answer comes to, and what no error may say. */
 

@@ -140,10 +140,11 @@ export function mountTurns(app: FastifyInstance, parts: ScreenParts, turns: Turn
     method: 'POST',
     url,
     config,
-    onRequest: async (request, reply) => {
+    onRequest: (request, reply, done) => {
       const gateway = from(request);
       if (gateway === undefined) return void reply.callNotFound();
       request.turn = { gateway: gateway.name, outcome: 'invalid' };
+      done();
     },
     schema: {
       summary: 'One turn of a USSD session',

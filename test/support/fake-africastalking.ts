@@ -6,11 +6,11 @@
  * What it does it does at once, when a request has been read; chaos and delay only concern the answer. So
  * after any answer, or none, the records are complete, and no test has to wait by the clock.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { type NoticeOptions, Notices } from './fake-notices.ts';
+import { FarSide, type FarSideOptions, randomFrom, tell } from './far-side.ts';
 
 /**
  * What becomes of one call:
@@ -20,16 +20,7 @@ import { type NoticeOptions, Notices } from './fake-notices.ts';
  */
 export type Fate = 'answer' | 'fail' | 'drop' | 'hang' | 'twice' | 'malformed' | 'truncated';
 
-/** Or exactly these bytes; `does` says whether the call is done before them. */
-export type Exactly = { status: number; headers?: Record<string, string>; body?: string; does?: boolean };
-
-export type Chaos = Partial<Record<Exclude<Fate, 'answer'>, number>>;
-
-export type FakeOptions = {
-  /** Of the generator that deals out fates and delays, in the order in which requests arrive. */
-  seed?: number;
-  /** The share of calls that meet each fate, from 0 to 1 in all; the others are answered. */
-  chaos?: Chaos;
+export type FakeOptions = FarSideOptions<Fate> & {
   /** How long an answer takes, at least and at most; in milliseconds. */
   delayMs?: [number, number];
   /** Does a call again whose key it knows: for the test that must fail then. */
@@ -87,7 +78,7 @@ export async function fakeAfricasTalking(t: Test, options: FakeOptions = {}): Pr
   return fake;
 }
 
-export class FakeAfricasTalking {
+export class FakeAfricasTalking extends FarSide<Fate> {
   readonly username = 'sandbox';
   readonly apiKey = 'atsk_hush_hush';
   /** Every request, in the order of arrival. */
@@ -103,27 +94,14 @@ export class FakeAfricasTalking {
   readonly notices: Notices;
 
   readonly #options: FakeOptions;
-  readonly #random: () => number;
-  readonly #next: (Fate | Exactly)[] = [];
   readonly #done = new Map<string, Done>();
-  readonly #sockets = new Set<Socket>();
   readonly #closing = new AbortController();
-  readonly #waiting: { condition: () => boolean; resolve: () => void }[] = [];
-  #server = this.#serverOf();
-  #port = 0;
-  #unavailable = false;
   #ids = 0;
 
   constructor(options: FakeOptions) {
+    super(options);
     this.#options = options;
-    this.#random = randomFrom(options.seed ?? 1);
-    this.notices = new Notices(options.notices ?? {}, randomFrom((options.seed ?? 1) + 1), () =>
-      this.#look(),
-    );
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    this.notices = new Notices(options.notices ?? {}, randomFrom((options.seed ?? 1) + 1), () => this.look());
   }
 
   /** For a gateway that is to use it. */
@@ -149,69 +127,21 @@ export class FakeAfricasTalking {
     );
   }
 
-  /** The next calls meet these fates, in this order; after them chaos holds again. */
-  next(...fates: (Fate | Exactly)[]): void {
-    this.#next.push(...fates);
-  }
-
-  /** From now on this chaos, or none. */
-  chaos(chaos: Chaos): void {
-    this.#options.chaos = chaos;
-  }
-
-  /** Resolves when the condition holds; it is looked at after every request, answer and notice. */
-  when(condition: () => boolean): Promise<void> {
-    if (condition()) return Promise.resolve();
-    return new Promise((resolve) => this.#waiting.push({ condition, resolve }));
-  }
-
-  /** `refuse`: nobody listens, and open connections end; `503`: every call is answered 503, undone. */
-  async down(how: 'refuse' | '503' = 'refuse'): Promise<void> {
-    if (how === '503') {
-      this.#unavailable = true;
-      return;
-    }
-    const closed = new Promise((resolve) => this.#server.close(resolve));
-    for (const socket of this.#sockets) socket.destroy();
-    await closed;
-  }
-
-  /** Back on the port that it had. */
-  async up(): Promise<void> {
-    this.#unavailable = false;
-    if (this.#server.listening) return;
-    this.#server = this.#serverOf();
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(this.#port, '127.0.0.1', resolve);
-    });
-    this.#port = (this.#server.address() as AddressInfo).port;
-  }
-
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     this.#closing.abort();
     this.notices.stop();
-    if (this.#server.listening) await this.down();
+    await super.close();
   }
 
-  #serverOf() {
-    const server = createServer((request, response) => void this.#hear(request, response));
-    server.on('connection', (socket) => {
-      this.#sockets.add(socket);
-      socket.on('close', () => this.#sockets.delete(socket));
-    });
-    return server;
-  }
-
-  async #hear(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  protected async hear(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await request.toArray().catch(() => undefined);
     if (body === undefined) return;
     const headers = request.headers as Record<string, string>;
     const fields = Object.fromEntries(new URLSearchParams(Buffer.concat(body).toString()));
     const path = `${request.method} ${request.url}`;
-    const fate = this.#unavailable ? 'fail' : (this.#next.shift() ?? this.#deal());
+    const fate = this.deal();
     this.requests.push({ path, headers, fields, fate: typeof fate === 'string' ? fate : `${fate.status}` });
-    this.#look();
+    this.look();
     const wrong = this.#wrongWith(path, headers, fields);
     if (wrong !== undefined) {
       response.writeHead(wrong.status).end(wrong.body);
@@ -219,16 +149,16 @@ export class FakeAfricasTalking {
       if (fate.does) this.#take(path, headers, fields);
       response.writeHead(fate.status, fate.headers ?? {}).end(fate.body ?? '');
     } else if (fate === 'fail') {
-      response.writeHead(this.#unavailable ? 503 : 500).end('<html>Internal Server Error</html>');
+      response.writeHead(this.isUnavailable ? 503 : 500).end('<html>Internal Server Error</html>');
     } else {
       const done = this.#take(path, headers, fields);
       done.notify();
       if (fate === 'twice') done.notify();
       await this.notices.before();
       await this.#delay();
-      tell(response, fate, done.body);
+      tell(response, fate, { status: 201, body: done.body });
     }
-    this.#look();
+    this.look();
   }
 
   #wrongWith(
@@ -312,51 +242,14 @@ export class FakeAfricasTalking {
     return { done: { body, notify }, kept: taken.length > 0 };
   }
 
-  #deal(): Fate {
-    let left = this.#random();
-    for (const [fate, share] of Object.entries(this.#options.chaos ?? {})) {
-      left -= share;
-      if (left < 0) return fate as Fate;
-    }
-    return 'answer';
-  }
-
   async #delay(): Promise<void> {
     const [least, most] = this.#options.delayMs ?? [0, 0];
     if (most === 0) return;
-    const ms = least + this.#random() * (most - least);
+    const ms = least + this.random() * (most - least);
     await sleep(ms, undefined, { signal: this.#closing.signal }).catch(() => {});
   }
-
-  #look(): void {
-    for (const waiting of [...this.#waiting]) {
-      if (!waiting.condition()) continue;
-      this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
-      waiting.resolve();
-    }
-  }
-}
-
-function tell(response: ServerResponse, fate: Fate, body: string): void {
-  if (fate === 'drop') response.destroy();
-  if (fate === 'drop' || fate === 'hang') return;
-  const said = fate === 'malformed' ? `<html>${body}` : body;
-  response.writeHead(201, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(said) });
-  if (fate !== 'truncated') return void response.end(said);
-  response.write(said.slice(0, said.length / 2), () => response.destroy());
 }
 
 function refusal(errorMessage: string): string {
   return JSON.stringify({ errorMessage, numSent: 0, totalAmount: '0', totalDiscount: '0', responses: [] });
-}
-
-/** mulberry32: the same numbers from 0 to 1 for the same seed. */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

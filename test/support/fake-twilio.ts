@@ -7,11 +7,10 @@
  * or none, the records are complete, and no test has to wait by the clock.
  */
 import { createHmac } from 'node:crypto';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
-import { randomFrom } from './fake-africastalking.ts';
+import { FarSide, type FarSideOptions, tell } from './far-side.ts';
 
 /**
  * What becomes of one call: `answer`; `fail`: 500, nothing is done; `busy`: 429, nothing is done; `drop`: done,
@@ -20,16 +19,7 @@ import { randomFrom } from './fake-africastalking.ts';
  */
 export type Fate = 'answer' | 'fail' | 'busy' | 'drop' | 'hang' | 'malformed' | 'truncated';
 
-/** Or exactly these bytes; `does` says whether the call is done before them. */
-export type Exactly = { status: number; headers?: Record<string, string>; body?: string; does?: boolean };
-
-export type Chaos = Partial<Record<Exclude<Fate, 'answer'>, number>>;
-
-export type FakeTwilioOptions = {
-  /** Of the generator that deals out fates, in the order in which requests arrive. */
-  seed?: number;
-  /** The share of calls that meet each fate, from 0 to 1 in all; the others are answered. */
-  chaos?: Chaos;
+export type FakeTwilioOptions = FarSideOptions<Fate> & {
   /** How long every answer takes, after its call was done; in milliseconds. */
   delayMs?: number;
   /** Leaves `attributes` out of lists, as the API's description says, and its examples do not. */
@@ -80,7 +70,7 @@ export async function fakeTwilio(t: Test, options: FakeTwilioOptions = {}): Prom
   return fake;
 }
 
-export class FakeTwilio {
+export class FakeTwilio extends FarSide<Fate> {
   readonly accountSid = sid('AC', 1);
   readonly authToken = 'twilio_hush_hush';
   readonly workspaceSid = sid('WS', 2);
@@ -93,22 +83,11 @@ export class FakeTwilio {
   before: (() => void) | undefined;
 
   readonly #options: FakeTwilioOptions;
-  readonly #random: () => number;
-  readonly #next: (Fate | Exactly)[] = [];
-  readonly #sockets = new Set<Socket>();
-  readonly #waiting: { condition: () => boolean; resolve: () => void }[] = [];
-  #server = this.#serverOf();
-  #port = 0;
-  #unavailable = false;
   #made = 0;
 
   constructor(options: FakeTwilioOptions) {
+    super(options);
     this.#options = options;
-    this.#random = randomFrom(options.seed ?? 1);
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
   }
 
   /** For a gateway that is to use it. */
@@ -149,22 +128,6 @@ export class FakeTwilio {
   /** As happens five minutes after a task was completed or cancelled. */
   remove(sid: string): void {
     this.tasks.splice(this.tasks.indexOf(this.task(sid)), 1);
-  }
-
-  /** The next calls meet these fates, in this order; after them chaos holds again. */
-  next(...fates: (Fate | Exactly)[]): void {
-    this.#next.push(...fates);
-  }
-
-  /** From now on this chaos, or none. */
-  chaos(chaos: Chaos): void {
-    this.#options.chaos = chaos;
-  }
-
-  /** Resolves when the condition holds; it is looked at after every request and answer. */
-  when(condition: () => boolean): Promise<void> {
-    if (condition()) return Promise.resolve();
-    return new Promise((resolve) => this.#waiting.push({ condition, resolve }));
   }
 
   /**
@@ -239,43 +202,7 @@ export class FakeTwilio {
     return response.status;
   }
 
-  /** `refuse`: nobody listens, and open connections end; `503`: every call is answered 503, undone. */
-  async down(how: 'refuse' | '503' = 'refuse'): Promise<void> {
-    if (how === '503') {
-      this.#unavailable = true;
-      return;
-    }
-    const closed = new Promise((resolve) => this.#server.close(resolve));
-    for (const socket of this.#sockets) socket.destroy();
-    await closed;
-  }
-
-  /** Back on the port that it had. */
-  async up(): Promise<void> {
-    this.#unavailable = false;
-    if (this.#server.listening) return;
-    this.#server = this.#serverOf();
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(this.#port, '127.0.0.1', resolve);
-    });
-    this.#port = (this.#server.address() as AddressInfo).port;
-  }
-
-  async close(): Promise<void> {
-    if (this.#server.listening) await this.down();
-  }
-
-  #serverOf() {
-    const server = createServer((request, response) => void this.#hear(request, response));
-    server.on('connection', (socket) => {
-      this.#sockets.add(socket);
-      socket.on('close', () => this.#sockets.delete(socket));
-    });
-    return server;
-  }
-
-  async #hear(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  protected async hear(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const read = await request.toArray().catch(() => undefined);
     if (read === undefined) return;
     const body = Buffer.concat(read).toString();
@@ -292,30 +219,26 @@ export class FakeTwilio {
         `Basic ${Buffer.from(`${this.accountSid}:${this.authToken}`).toString('base64')}`,
       fate: '',
     };
-    const fate = this.#unavailable ? 'fail' : (this.#next.shift() ?? this.#deal());
+    const fate = this.deal();
     asked.fate = typeof fate === 'string' ? fate : `${fate.status}`;
     this.requests.push(asked);
     const { before } = this;
     this.before = undefined;
     before?.();
-    if (!asked.authorized) tell(response, 'answer', error(401, 20003, 'Authenticate'));
+    if (!asked.authorized) say(response, 'answer', error(401, 20003, 'Authenticate'));
     else if (typeof fate !== 'string') {
       if (fate.does) this.#take(asked);
       response.writeHead(fate.status, fate.headers ?? {}).end(fate.body ?? '');
     } else if (fate === 'fail') {
-      const status = this.#unavailable ? 503 : 500;
-      tell(response, 'answer', error(status, 20500, 'Internal Server Error'));
-    } else if (fate === 'busy') tell(response, 'answer', error(429, 20429, 'Too Many Requests'));
+      const status = this.isUnavailable ? 503 : 500;
+      say(response, 'answer', error(status, 20500, 'Internal Server Error'));
+    } else if (fate === 'busy') say(response, 'answer', error(429, 20429, 'Too Many Requests'));
     else {
       const done = this.#take(asked);
       await sleep(this.#options.delayMs ?? 0);
-      tell(response, fate, done);
+      say(response, fate, done);
     }
-    for (const waiting of [...this.#waiting]) {
-      if (!waiting.condition()) continue;
-      this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
-      waiting.resolve();
-    }
+    this.look();
   }
 
   #take({ path, query, headers, fields }: Asked): Told {
@@ -389,25 +312,14 @@ export class FakeTwilio {
     if (status !== undefined) this.setStatus(task.sid, status as Status, reason);
     return this.#one(task);
   }
-
-  #deal(): Fate {
-    let left = this.#random();
-    for (const [fate, share] of Object.entries(this.#options.chaos ?? {})) {
-      left -= share;
-      if (left < 0) return fate as Fate;
-    }
-    return 'answer';
-  }
 }
 
-function tell(response: ServerResponse, fate: Fate, { status, body, etag }: Told): void {
-  if (fate === 'drop') response.destroy();
-  if (fate === 'drop' || fate === 'hang') return;
-  const said = `${fate === 'malformed' ? '<html>' : ''}${JSON.stringify(body)}`;
-  const length = { 'content-length': Buffer.byteLength(said) };
-  response.writeHead(status, { 'content-type': 'application/json', ...length, ...(etag && { etag }) });
-  if (fate !== 'truncated') return void response.end(said);
-  response.write(said.slice(0, said.length / 2), () => response.destroy());
+function say(response: ServerResponse, fate: string, { status, body, etag }: Told): void {
+  tell(response, fate, {
+    status,
+    body: JSON.stringify(body),
+    ...(etag !== undefined && { headers: { etag } }),
+  });
 }
 
 /** https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions */
