@@ -289,7 +289,7 @@ export function allRows(quick: boolean): Row[] {
       of: 'bare',
       plan: 'dial',
       server: (stage) => stage.gateway(),
-      limit: 'the processors; an opening also asks for the language of the phone, by a statement of its own',
+      limit: 'the thread of the gateway; an opening is a look-up and an insert, so twice the statements of a step',
     }),
     simple({
       id: 'walk',
@@ -298,7 +298,7 @@ export function allRows(quick: boolean): Row[] {
       of: 'bare',
       plan: 'walk',
       server: (stage) => stage.gateway(),
-      limit: 'the thread of the gateway: digests, seals, the driver; then Postgres beside it',
+      limit: 'the thread of the gateway, and no single thing in it (see below)',
     }),
     {
       id: 'create',
