@@ -16,13 +16,14 @@ export async function startPooler(t: Test, url: string, size = 3): Promise<strin
   const servers: Server[] = [];
   const free: Server[] = [];
   const waiting: ((server: Server) => void)[] = [];
+  const fresh = async (): Promise<Server> => {
+    const server = new Server(to);
+    servers.push(server);
+    await server.ready;
+    return server;
+  };
   const take = async (): Promise<Server> => {
-    if (servers.length < size) {
-      const server = new Server(to);
-      servers.push(server);
-      await server.ready;
-      return server;
-    }
+    if (servers.length < size) return fresh();
     // The one that has rested longest, so that two transactions of a client are never on the same.
     return free.shift() ?? new Promise((resolve) => waiting.push(resolve));
   };
@@ -31,11 +32,18 @@ export async function startPooler(t: Test, url: string, size = 3): Promise<strin
     if (next === undefined) free.push(server);
     else next(server);
   };
+  /** A client went away within a transaction: what that connection was doing is nobody's. */
+  const drop = (server: Server) => {
+    server.end();
+    servers.splice(servers.indexOf(server), 1);
+    const next = waiting.shift();
+    if (next !== undefined) void fresh().then(next);
+  };
   const sockets = new Set<Socket>();
   const door = createServer((client) => {
     sockets.add(client);
     client.on('error', () => {});
-    void serve(client, take, give).catch(() => client.destroy());
+    void serve(client, { take, give, drop }).catch(() => client.destroy());
   });
   door.listen(0, '127.0.0.1');
   await once(door, 'listening');
@@ -50,13 +58,15 @@ export async function startPooler(t: Test, url: string, size = 3): Promise<strin
   return through.href;
 }
 
-async function serve(client: Socket, take: () => Promise<Server>, give: (server: Server) => void) {
+type Pool = { take(): Promise<Server>; give(server: Server): void; drop(server: Server): void };
+
+async function serve(client: Socket, { take, give, drop }: Pool) {
   let server: Server | undefined;
   let begun = false;
-  const leave = () => {
-    server?.end();
-  };
-  client.on('close', leave);
+  client.on('close', () => {
+    if (server !== undefined) drop(server);
+    server = undefined;
+  });
   let left = Buffer.alloc(0);
   for await (const chunk of client) {
     left = Buffer.concat([left, chunk as Buffer]);
@@ -73,10 +83,11 @@ async function serve(client: Socket, take: () => Promise<Server>, give: (server:
       if (message[0] === 0x58) return client.end();
       if (server === undefined) {
         const own = await take();
+        if (client.destroyed) return give(own);
         server = own;
         own.listen((answer, idle) => {
           client.write(answer);
-          if (!idle) return;
+          if (!idle || server === undefined) return;
           server = undefined;
           give(own);
         });
