@@ -152,8 +152,8 @@ async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
   if (held.tried === 'fresh') return 'uncertain';
   await tasks.tries(db, held.id, true);
   try {
-    await adopt(far, held, await router.create({ attributes, priority: held.priority }));
-    await tasks.told(db, held);
+    const made = await router.create({ attributes, priority: held.priority });
+    await adopt(far, held, made, held.version);
   } catch (error) {
     if (error instanceof ProviderError && isNotDone(error)) await tasks.tries(db, held.id, false);
     throw error;
@@ -161,8 +161,8 @@ async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
   return undefined;
 }
 
-function adopt({ db, tasks, router }: Far, { id }: Held, routerId: string): Promise<void> {
-  return db.transaction().execute((tx) => tasks.handed(tx, id, router.name, routerId));
+function adopt({ db, tasks, router }: Far, { id }: Held, routerId: string, version?: number): Promise<void> {
+  return db.transaction().execute((tx) => tasks.handed(tx, id, router.name, routerId, version));
 }
 
 /** The far side never heard of it, or said that it did nothing. */

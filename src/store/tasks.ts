@@ -251,11 +251,12 @@ export class Tasks {
       .execute();
   }
 
-  /** The far side has it. */
-  async handed(tx: Db, id: string, router: string, routerId: string): Promise<void> {
+  /** The far side has it, as it was in this version; 0 where that is not known. */
+  async handed(tx: Db, id: string, router: string, routerId: string, version = 0): Promise<void> {
+    const told = sql<number>`greatest(told, ${version}::int)`;
     const row = await tx
       .updateTable('tasks')
-      .set({ router, router_id: routerId, changed_at: now() })
+      .set({ router, router_id: routerId, told, changed_at: now() })
       .where('id', '=', id)
       .where('router_id', 'is', null)
       .returning('id')
