@@ -289,7 +289,8 @@ export function allRows(quick: boolean): Row[] {
       of: 'bare',
       plan: 'dial',
       server: (stage) => stage.gateway(),
-      limit: 'the thread of the gateway; an opening is a look-up and an insert, so twice the statements of a step',
+      limit:
+        'the thread of the gateway; an opening is a look-up and an insert, so twice the statements of a step',
     }),
     simple({
       id: 'walk',
