@@ -20,7 +20,7 @@ import {
 } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(400_000);
 
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 

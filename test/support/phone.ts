@@ -91,7 +91,7 @@ export async function queryOn(t: Test, url: string): Promise<Query> {
 export async function eventually(
   what: string,
   happened: () => Promise<boolean>,
-  milliseconds = 30_000,
+  milliseconds = 120_000,
 ): Promise<void> {
   const end = performance.now() + milliseconds;
   while (!(await happened())) {
