@@ -230,9 +230,7 @@ type Opened = { database: Database; ring: KeyRing; notes: string[] };
 async function openDatabase(config: Config, log: Logger): Promise<Opened> {
   const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
   if (config.databaseUrl !== undefined && config.keyRing !== undefined) {
-    await patiently(log, () =>
-      migrateServer(config.databaseUrl as string, MIGRATIONS, config.databasePooler),
-    );
+    await patiently(log, () => migrateServer(config.databaseUrl as string, MIGRATIONS));
     return {
       database: openPostgres(config.databaseUrl, onLost, config.databasePooler),
       ring: config.keyRing,
@@ -291,9 +289,7 @@ async function migrateOnly(config: Config, log: Logger): Promise<void> {
   const applied =
     config.databaseUrl === undefined
       ? await migrateEmbedded(config.dataDir)
-      : await patiently(log, () =>
-          migrateServer(config.databaseUrl as string, MIGRATIONS, config.databasePooler),
-        );
+      : await patiently(log, () => migrateServer(config.databaseUrl as string, MIGRATIONS));
   log.info({ applied }, applied.length === 0 ? 'nothing to migrate' : 'migrated');
 }
 

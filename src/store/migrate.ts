@@ -1,15 +1,15 @@
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
-import { Kysely, PostgresDialect } from 'kysely';
+import { Kysely, PostgresAdapter, PostgresDialect, sql } from 'kysely';
 import { FileMigrationProvider, Migrator } from 'kysely/migration';
 import pg from 'pg';
-import type { Pooler } from './database.ts';
-import { SqlState, sqlState } from './sql.ts';
 
 /** Migrations may take long on a large database; everything else waits behind them only at a start. */
 const MIGRATION_MS = 300_000;
 /** How long a second instance waits for the first one's migrations before it gives the start up. */
 const LOCK_MS = 120_000;
+/** The number of Kysely's own lock, which an instance of an older version takes. */
+const MIGRATION_LOCK = 3853314791062309107n;
 
 /**
  * Applies the migrations in `folder` that are not applied yet; several instances may do so at once.
@@ -27,37 +27,40 @@ export async function migrate<T>(db: Kysely<T>, folder: string): Promise<string[
     .map((result) => result.migrationName);
 }
 
-/** The same on a Postgres server by URL, with limits of its own; through a pooler, with those of the role. */
-export async function migrateServer(url: string, folder: string, pooler: Pooler = 'none'): Promise<string[]> {
+/**
+ * The same on a Postgres server by URL, also through a pooler in transaction mode: all of it is one transaction, and
+ * its limits and its lock are that transaction's. (Kysely's own lock is a session's, which a pooler leaves behind on
+ * a connection of somebody else, so that the next instance waits for ever.)
+ */
+export async function migrateServer(url: string, folder: string): Promise<string[]> {
   const pool = new pg.Pool({
     connectionString: url,
     max: 1,
     connectionTimeoutMillis: 5_000,
-    ...(pooler === 'none' && { statement_timeout: MIGRATION_MS, lock_timeout: LOCK_MS }),
     application_name: 'ussd-gateway migrations',
   });
   pool.on('error', () => {});
-  const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) });
+  const db = new Kysely<unknown>({ dialect: new LockedBefore({ pool }) });
   try {
-    return await again(() => migrate(db, folder));
+    return await db.transaction().execute(async (tx) => {
+      await sql`select set_config('statement_timeout', ${String(MIGRATION_MS)}, true),
+        set_config('lock_timeout', ${String(LOCK_MS)}, true)`.execute(tx);
+      await sql`select pg_advisory_xact_lock(${sql.lit(MIGRATION_LOCK)})`.execute(tx);
+      return migrate(tx, folder);
+    });
   } finally {
     await db.destroy();
   }
 }
 
-/**
- * Kysely makes its own two tables before it takes its lock, so two first starts at once can meet there
- * (`create table if not exists` is not safe against itself): the later one tries again.
- */
-async function again<T>(run: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await run();
-    } catch (error) {
-      const state = sqlState(error);
-      const raced = state === SqlState.uniqueViolation || state === '42P07' || state === '42710';
-      if (!raced || attempt === 3) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 200 * attempt));
-    }
+/** Takes no lock of its own: whoever migrates through it holds one already. */
+class LockedBefore extends PostgresDialect {
+  override createAdapter(): PostgresAdapter {
+    return new LockedBeforeAdapter();
   }
+}
+
+class LockedBeforeAdapter extends PostgresAdapter {
+  override async acquireMigrationLock(): Promise<void> {}
+  override async releaseMigrationLock(): Promise<void> {}
 }
