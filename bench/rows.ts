@@ -69,6 +69,7 @@ async function called(
   servers: Server[],
   slot: Slot,
 ): Promise<{ reading: Reading; walks: number[] }> {
+  stage.only(servers);
   const { tallies, clientCpu, begin, end } = await stage.callers.call({ crowds, ...slot }, () =>
     stage.busy(servers),
   );
@@ -133,6 +134,7 @@ async function accountsOn(stage: Stage, server: Server): Promise<void> {
     // Enough for those that are still under way when the last turn is spent.
     const turns = (ACCOUNTS - stage.accounts.length + OPENERS) * 7;
     const crowd: Crowd = { ...closed('create', OPENERS, server), sessions: OPENERS, turns };
+    stage.only([server]);
     const { tallies } = await stage.callers.call(
       { crowds: [crowd], warmMs: 0, measureMs: 0 },
       () => undefined,
