@@ -1,0 +1,90 @@
+/**
+ * `npm run test:mutations`: takes one safeguard after the other away, in a copy, and runs the test that is named for
+ * it. A mutation that its test does not notice fails the run. `npm run test:mutations -- hold drain` runs those
+ * whose safeguard has one of these words. Some minutes a mutation; not part of `npm test`.
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { startPostgres } from '../support/postgres.ts';
+import { MUTATIONS, type Mutation } from './list.ts';
+
+const ROOT = join(import.meta.dirname, '..', '..');
+/** A test that hangs without its safeguard has noticed; in milliseconds. */
+const LONGEST_MS = 10 * 60_000;
+
+type Result = { failed: boolean; why: string; seconds: number };
+
+const words = process.argv.slice(2);
+const chosen = MUTATIONS.filter(
+  ({ safeguard }) => words.length === 0 || words.some((word) => safeguard.includes(word)),
+);
+const server = await startPostgres();
+const scratch = mkdtempSync(join(tmpdir(), 'ussd-mutations-'));
+let unnoticed = 0;
+try {
+  console.log('| safeguard taken away | its test | noticed by | s |\n|---|---|---|--:|');
+  for (const [i, mutation] of chosen.entries()) {
+    const { failed, why, seconds } = await tried(mutation, join(scratch, String(i)));
+    if (!failed) unnoticed += 1;
+    const noticed = failed ? why : '**not noticed**';
+    console.log(`| ${mutation.safeguard} | \`${mutation.test}\` | ${noticed} | ${seconds} |`);
+  }
+} finally {
+  await server.stop();
+  rmSync(scratch, { recursive: true, force: true });
+}
+process.exit(unnoticed === 0 ? 0 : 1);
+
+async function tried(mutation: Mutation, copy: string): Promise<Result> {
+  const files = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], {
+    cwd: ROOT,
+    encoding: 'utf8',
+  });
+  for (const file of files.split('\n').filter((name) => name !== ''))
+    cpSync(join(ROOT, file), join(copy, file), { recursive: true });
+  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+  const target = join(copy, mutation.file);
+  const before = readFileSync(target, 'utf8');
+  if (before.split(mutation.from).length !== 2)
+    throw new Error(`${mutation.file} does not have this line once: ${mutation.from}`);
+  writeFileSync(
+    target,
+    before.replace(mutation.from, () => mutation.to),
+  );
+  const began = performance.now();
+  const { failed, why } = await run(copy, mutation.test);
+  rmSync(copy, { recursive: true, force: true });
+  return { failed, why, seconds: Math.round((performance.now() - began) / 1000) };
+}
+
+/** Fails where an assertion did, or a test that was still waiting when its time was over. */
+function run(copy: string, test: string): Promise<{ failed: boolean; why: string }> {
+  const tap = join(copy, 'node_modules', '.bin', 'tap');
+  const child = spawn(process.execPath, [tap, '--disable-coverage', '--bail', '--reporter=tap', test], {
+    cwd: copy,
+    env: {
+      ...process.env,
+      PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
+      USSD_TEST_SERVER: server.url,
+    },
+    stdio: ['ignore', 'pipe', 'ignore'],
+    detached: true,
+  });
+  let said = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  const timer = setTimeout(() => process.kill(-(child.pid as number), 'SIGKILL'), LONGEST_MS);
+  return new Promise((resolve) =>
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      const first = /^ *not ok \d+ - (.*?)(?: # time.*)?$/m.exec(said)?.[1];
+      const ran = /^ *(?:not )?ok \d/m.test(said);
+      // A copy that does not even start proves nothing.
+      if (!ran && code !== null) throw new Error(`${test} did not run:\n${said}`);
+      resolve({ failed: code !== 0, why: first ?? 'a time that was over' });
+    }),
+  );
+}
