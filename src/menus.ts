@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { LineCounter, parseDocument } from 'yaml';
+import { type Document, LineCounter, parseDocument, visit } from 'yaml';
 import type { Finding } from './flow/finding.ts';
 import { lint } from './flow/lint.ts';
 import { Menu } from './flow/menu.ts';
@@ -171,7 +171,14 @@ export function parseMenu(text: string, file: string, known: Known): Parsed {
   if (document.errors.length > 0) {
     return { problems: document.errors.map((error) => `${file}${lineAt(error.pos[0])}: ${error.message}`) };
   }
-  const parsed = Menu.safeParse(document.toJS({ maxAliasCount: 100 }));
+  let plain: unknown;
+  try {
+    plain = document.toJS({ maxAliasCount: 100 });
+  } catch (error) {
+    // An alias of nothing, or so many that they would fill the memory: YAML is sound by then, and says it here only.
+    return { problems: [`${file}${lineAt(aliasOfNothing(document))}: ${(error as Error).message}`] };
+  }
+  const parsed = Menu.safeParse(plain);
   if (!parsed.success) {
     const problems = parsed.error.issues
       .flatMap(closest)
@@ -188,6 +195,19 @@ export function parseMenu(text: string, file: string, known: Known): Parsed {
       });
   const problems = said('error');
   return problems.length > 0 ? { problems } : { menu: parsed.data, warnings: said('warning') };
+}
+
+/** Where the first alias stands whose anchor does not stand before it. */
+function aliasOfNothing(document: Document): number | undefined {
+  let offset: number | undefined;
+  visit(document, {
+    Alias: (_, alias) => {
+      if (alias.resolve(document) !== undefined) return undefined;
+      offset = alias.range?.[0];
+      return visit.BREAK;
+    },
+  });
+  return offset;
 }
 
 type Issue = { code?: string; path: PropertyKey[]; message: string; errors?: Issue[][] };
