@@ -31,7 +31,9 @@ import { type DebugParts, debug } from './operator/debug.ts';
 import { collectSchemas, docs } from './operator/docs.ts';
 import { type EffectsParts, effects } from './operator/effects.ts';
 import { type HealthParts, health } from './operator/health.ts';
+import { type LookupParts, lookup } from './operator/lookup.ts';
 import { type MetricsParts, makeMetrics } from './operator/metrics.ts';
+import { type StatsParts, stats } from './operator/stats.ts';
 import { type WalletParts, wallet } from './operator/wallet.ts';
 import type { Digests } from './seal/digests.ts';
 import { type ListParts, smsList } from './sms/list.ts';
@@ -70,9 +72,12 @@ export type AppParts = {
   telerivet: Omit<TelerivetParts, 'pseudonym' | 'limit'>;
   twilio: Omit<TwilioEventsParts, 'limit'>;
   desk: Omit<DeskParts, 'guard'> & { count: MetricsParts['tasks'] };
+  stats: Omit<StatsParts, 'guard'>;
+  lookup: Omit<LookupParts, 'guard' | 'pseudonym'>;
   airtime: Pick<AirtimeParts, 'report' | 'isExpected'>;
   json: Pick<JsonParts, 'ttl' | 'opens' | 'find' | 'close' | 'menuOf'> & { findKey: PartnerSettings['find'] };
   connections(): { total: number; idle: number; waiting: number };
+  services: MetricsParts['services'];
   ping: HealthParts['ping'];
 };
 
@@ -136,6 +141,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     deliveries: parts.outbox.count,
     tasks: parts.desk.count,
     connections: parts.connections,
+    services: parts.services,
   });
 
   app.decorateRequest('authenticated', false);
@@ -265,6 +271,12 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     await scope.register(smsList, { guard, list: parts.sms.list, find: parts.sms.find });
     await scope.register(effects, { guard, list: parts.outbox.list, retry: parts.outbox.retry });
     await scope.register(desk, { guard, ...parts.desk });
+    await scope.register(stats, { guard, ...parts.stats });
+    await scope.register(lookup, {
+      ...parts.lookup,
+      guard,
+      pseudonym: (msisdn: string) => parts.digests.pseudonym(msisdn),
+    });
     await scope.register(wallet, { guard, digests: parts.digests, ...parts.wallet });
   });
   await app.register(docs);

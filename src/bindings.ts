@@ -1,3 +1,4 @@
+import { CompiledQuery } from 'kysely';
 import { askForHelp, TASK } from './effects/open-task.ts';
 import { SMS, sendSms } from './effects/sms.ts';
 import type { Engine } from './engine.ts';
@@ -9,7 +10,10 @@ import type { Replies } from './sms/replies.ts';
 import type { Db } from './store/accounts.ts';
 import { credit } from './store/ledger.ts';
 import { countDeliveries, listDeliveries } from './store/outbox.ts';
-import { within } from './store/sql.ts';
+import { viewOf } from './store/phone-view.ts';
+import { recordsOf } from './store/records.ts';
+import { type Row, type Sql, within } from './store/sql.ts';
+import { funnelOf } from './store/stats.ts';
 import type { Request, RouterEvent } from './store/tasks.ts';
 
 export type Bound = {
@@ -21,17 +25,23 @@ export type Bound = {
   hasShortCode: boolean;
   /** Requests for help are handed over to somebody else. */
   routed: boolean;
+  /** Idle sessions expire after this; in milliseconds. */
+  ttl: number;
 };
 
 /** What the routes beside the turns ask for, bound to the database and the queue: each in a transaction of its own. */
 export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
   const { digests, columns, messages, incoming, optOuts, subscriptions, ledger, airtime, tasks } = engine;
+  const { lookups, menus } = engine;
   const { enqueue } = queue;
-  const { replies, mostRecipients: most, hasShortCode, routed } = settings;
+  const { replies, mostRecipients: most, hasShortCode, routed, ttl } = settings;
   const hear = hearIncoming({ db, incoming, optOuts, messages, replies, enqueue });
   /** All of it in one transaction, as far as it goes by the deadline. */
   const transact = <T>(deadline: Deadline, run: (tx: Db) => Promise<T>): Promise<T> =>
     within(deadline, db.transaction().execute(run));
+  /** What operators count goes through the pool of everything else: turns wait for none of it. */
+  const slowly: Sql = async (_name, text, values) =>
+    (await db.executeQuery<Row>(CompiledQuery.raw(text, values))).rows;
   return {
     outbox: {
       list: (wanted: Parameters<typeof listDeliveries>[1], limit: number) =>
@@ -72,6 +82,21 @@ export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
         }),
       isExpected: (recipient: string, currency: string, amount: bigint, deadline: Deadline) =>
         within(deadline, airtime.isExpected(db, recipient, currency, amount)),
+    },
+    stats: {
+      nodesOf: (service: string) => {
+        if (!menus.services().includes(service)) return undefined;
+        const { menu } = menus.current(service);
+        return { nodes: Object.keys(menu.nodes), hidden: menu.private };
+      },
+      funnel: (wanted: { service: string; from: Date; until: Date }) => funnelOf(slowly, { ...wanted, ttl }),
+      records: (day: string) => recordsOf(slowly, day, ttl),
+    },
+    lookup: {
+      record: (lookup: Parameters<typeof lookups.add>[1]) =>
+        db.transaction().execute((tx) => lookups.add(tx, lookup)),
+      view: (msisdn: string) => viewOf(slowly, digests.phone(msisdn), ttl),
+      trail: (after: Parameters<typeof lookups.list>[1], limit: number) => lookups.list(db, after, limit),
     },
     /** A request for help from outside a turn. */
     askForHelp: async (request: Request, deadline: Deadline): Promise<void> => {

@@ -4,7 +4,7 @@ import { type Networks, parseNetworks } from './networks.ts';
 import { type KeyRing, parseKey, parseKeyRing } from './seal/keys.ts';
 
 /** What an operator's token opens (RULINGS.md 27). */
-export const SCOPES = ['read', 'send', 'money', 'desk', 'admin'] as const;
+export const SCOPES = ['read', 'send', 'money', 'desk', 'support', 'admin'] as const;
 export type Scope = (typeof SCOPES)[number];
 export type Operator = { name: string; scopes: ReadonlySet<Scope>; token: string };
 

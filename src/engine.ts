@@ -34,6 +34,7 @@ import { IncomingMessages } from './store/incoming.ts';
 import { seedInstruments } from './store/instruments.ts';
 import { digestRoot } from './store/keyring.ts';
 import { type Book, Ledger } from './store/ledger.ts';
+import { Lookups } from './store/lookups.ts';
 import { loadMenu, storeMenu } from './store/menus.ts';
 import { type MessageLimits, Messages } from './store/messages.ts';
 import { Notices } from './store/notices.ts';
@@ -43,6 +44,7 @@ import { makePartitions } from './store/partitions.ts';
 import { Sessions } from './store/sessions.ts';
 import { type Row, type Sql, within } from './store/sql.ts';
 import { Subscriptions } from './store/subscriptions.ts';
+import { Switches } from './store/switches.ts';
 import type { Tables } from './store/tables.ts';
 import { Tasks } from './store/tasks.ts';
 import { Turns } from './store/turns.ts';
@@ -77,6 +79,8 @@ export type Engine = Keeping & {
   takeNotice: TakeNotice;
   sessions: Sessions;
   menus: Menus;
+  /** Looked at once; whoever runs longer goes on looking. */
+  switches: Switches;
   /** Closes the newest dial of a session without an END, where it is open and this caller's. */
   closeSession(sessionKey: Buffer, caller: Buffer): Promise<void>;
 };
@@ -98,6 +102,7 @@ export type Keeping = {
   tasks: Tasks;
   notices: Notices;
   apiKeys: ApiKeys;
+  lookups: Lookups;
 };
 
 /** Opens what keeps people's things, keys checked. Throws `WrongKeys`. */
@@ -124,6 +129,7 @@ export async function openKeeping(
     tasks: new Tasks(columns, digests),
     notices: new Notices(columns, digests),
     apiKeys: new ApiKeys(digests),
+    lookups: new Lookups(columns, digests),
   };
 }
 
@@ -154,6 +160,8 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     },
     settings.documents,
   );
+  const switches = new Switches(database.sql);
+  await switches.look();
   const takeTurn = makeTakeTurn({
     turns,
     menus,
@@ -161,6 +169,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     db: kysely,
     codes: settings.codes,
     ttl: settings.ttl,
+    isOff: (service) => switches.isOff(service),
     judge: makeJudge({ db: kysely, accounts, attempts, slots: new PinSlots(), pending, digests }),
     facts: {
       ixo: ixoFacts(accounts, messages, random),
@@ -207,7 +216,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     if (dial !== undefined && !dial.over) await turns.close(dial);
   };
   const sessions = new Sessions(database.sql, box);
-  return { ...keeping, takeTurn, takeNotice, menus, sessions, closeSession };
+  return { ...keeping, takeTurn, takeNotice, menus, switches, sessions, closeSession };
 }
 
 function sqlOf(tx: Transaction<Tables>): Sql {

@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { bind } from './bindings.ts';
 import { type Config, ConfigError, type Operator, readConfig, SCOPES } from './config.ts';
+import { deadlineIn } from './deadline.ts';
 import { airtimeDelivery } from './effects/buy-airtime.ts';
 import { EFFECTS, NEED_PHONE, QUIET } from './effects/effect.ts';
 import { taskDelivery, tellUntold } from './effects/open-task.ts';
@@ -16,9 +17,11 @@ import type { Known } from './flow/plan.ts';
 import { route } from './flow/service-code.ts';
 import { AFRICASTALKING } from './gateways/africastalking.ts';
 import { JSON_GATEWAY } from './gateways/json.ts';
+import { keepHouse } from './housekeeping.ts';
 import { makeLog } from './log.ts';
 import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
+import { examine, examineRedis, type Finding, inLines, ok } from './operator/doctor.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { exchangeSimulator } from './providers/exchange.ts';
 import { twilioTaskRouter } from './providers/twilio.ts';
@@ -27,13 +30,10 @@ import { KeyError, type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
 import { RepliesError, readReplies } from './sms/replies.ts';
 import { type Database, openEmbeddedDatabase, openPostgres } from './store/database.ts';
-import { forgetEffects } from './store/effects.ts';
 import { DirectoryInUse } from './store/embedded.ts';
 import { hasDigestKey, WrongKeys } from './store/keyring.ts';
 import type { Book } from './store/ledger.ts';
 import { migrate, migrateServer } from './store/migrate.ts';
-import { forgetDelivered } from './store/outbox.ts';
-import { dropPartitions, makePartitions } from './store/partitions.ts';
 import { within } from './store/sql.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '..', 'migrations');
@@ -56,10 +56,8 @@ const EXIT_MS = 9_000;
  * (10 s), and before the queue gives the job to somebody else.
  */
 const ROUTER_MS = 3_000;
-/** Turns and notices are kept for this many days; then their partition is dropped, and they are deleted. */
-const RETENTION_DAYS = 35;
-/** A partition of turns, which is dropped whole. */
-const WEEK_DAYS = 7;
+/** What the doctor asks of a database is over by then; in milliseconds. */
+const DOCTOR_MS = 10_000;
 
 /** What a JSON session opens that names no code (CONTRACT.md section 6); where it is missing, the default service. */
 const JSON_SERVICE = 'invest';
@@ -73,6 +71,7 @@ function knownOf(service: string): Known {
 class StartRefused extends Error {}
 
 async function main(): Promise<void> {
+  if (process.argv[2] === 'doctor') return doctor();
   const documents = readMenus(SERVICES, knownOf);
   const services = documents.map((menu) => menu.service);
   const config = readConfig(process.env, services);
@@ -82,7 +81,7 @@ async function main(): Promise<void> {
   process.once('SIGTERM', leaveAtOnce);
   const [command, ...words] = process.argv.slice(2);
   if (command === 'migrate') return void (await migrateOnly(config, log));
-  if (command !== undefined) return runCommand(config, log, command, words);
+  if (command !== undefined) return runCommand({ config, log, services }, command, words);
 
   const replies = readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
   const { database, ring, notes } = await openDatabase(config, log);
@@ -103,8 +102,8 @@ async function main(): Promise<void> {
     book: bookOf(config),
     enqueue: queue.enqueue,
   });
-  const { takeTurn, takeNotice, sessions, menus, digests, attempts, messages, incoming } = engine;
-  const { notices, airtime, orders, tasks, apiKeys } = engine;
+  const { takeTurn, takeNotice, sessions, menus, switches, digests, messages } = engine;
+  const { airtime, orders, tasks, apiKeys } = engine;
   const made = config.operators.length > 0 ? undefined : madeOperator(config);
   const router = config.twilio && twilioTaskRouter({ ...config.twilio, timeoutMs: ROUTER_MS });
   const bindings = bind(kysely, engine, queue, {
@@ -112,6 +111,7 @@ async function main(): Promise<void> {
     mostRecipients: providers.sms.most,
     hasShortCode: config.africasTalking === undefined || config.smsFrom.shortCode !== undefined,
     routed: router !== undefined,
+    ttl: config.sessionTtlMs,
   });
   const gateways = ['ixo', AFRICASTALKING, JSON_GATEWAY, ...config.gateways.map((gateway) => gateway.name)];
   const { app, drain } = await buildApp({
@@ -164,6 +164,7 @@ async function main(): Promise<void> {
       menuOf: (id) => menus.pinned(id),
     },
     connections: database.connections,
+    services: () => menus.services().map((service) => ({ service, off: switches.isOff(service) })),
     ping: () => sql`select 1`.execute(kysely),
   });
   await queue.work([
@@ -179,18 +180,8 @@ async function main(): Promise<void> {
   await tell();
   await queue.daily('housekeeping', async () => {
     await tell();
-    await makePartitions(kysely);
-    await dropPartitions(kysely, RETENTION_DAYS);
-    await forgetEffects(kysely, RETENTION_DAYS + WEEK_DAYS);
-    await notices.forget(kysely, RETENTION_DAYS);
-    await attempts.forget();
-    await forgetDelivered(kysely);
-    await airtime.forgetReports(kysely);
-    await messages.forget(kysely, config.messageRetentionDays);
-    await incoming.forget(kysely, config.messageRetentionDays);
-    const { closed, ...waiting } = await tasks.forget(kysely, config.deskRetentionDays);
-    if (waiting.open + waiting.assigned > 0)
-      log.warn({ closed, ...waiting }, 'tasks erased that nobody closed');
+    const { unclosed } = await keepHouse({ ...engine, ...daysOf(config), db: kysely });
+    if (unclosed > 0) log.warn({ unclosed }, 'tasks erased that nobody closed');
   });
 
   watchMenus(SERVICES, knownOf, menus, {
@@ -199,7 +190,11 @@ async function main(): Promise<void> {
       log.error({ problems }, 'a changed document is refused: the version before it stays'),
   });
 
-  leaveWell(log, { app, drain, queue, database });
+  const stopLooking = switches.watch((error) =>
+    log.warn({ err: error }, 'the switches of services could not be read: what was known stays'),
+  );
+
+  leaveWell(log, { app, drain, stopLooking, queue, database });
   await app.listen({
     port: config.port,
     host: config.host,
@@ -218,6 +213,11 @@ async function main(): Promise<void> {
         made,
       ),
   });
+}
+
+/** How long what is kept by days is kept. */
+function daysOf({ messageRetentionDays: messageDays, deskRetentionDays: deskDays }: Config) {
+  return { messageDays, deskDays };
 }
 
 /** What proves that an event is TaskRouter's. */
@@ -260,8 +260,15 @@ function keptKey(directory: string, isNew: boolean): string {
   return keptSecret(file, () => randomBytes(32).toString('base64'));
 }
 
-/** `pins:rotate`, `pins:reset`, `unlock`, `instruments`: beside the running service, on the same database. */
-async function runCommand(config: Config, log: Logger, command: string, words: string[]): Promise<void> {
+/** What a command is run with. */
+type Beside = { config: Config; log: Logger; services: string[] };
+
+/** A command of an operator's: beside the running service, on the same database. */
+async function runCommand(
+  { config, log, services }: Beside,
+  command: string,
+  words: string[],
+): Promise<void> {
   const run = COMMANDS[command];
   if (run === undefined)
     throw new StartRefused(`there is no command ${command}: ${Object.keys(COMMANDS).join(', ')}`);
@@ -276,13 +283,82 @@ async function runCommand(config: Config, log: Logger, command: string, words: s
       messages: config.messages,
       book: bookOf(config),
     });
+    const house = () => keepHouse({ ...keeping, ...daysOf(config), db: database.kysely });
     process.stdout.write(
-      `${await run({ ...keeping, db: database.kysely, ring, enqueue: queue.enqueue }, words)}\n`,
+      `${await run({ ...keeping, services, house, db: database.kysely, ring, enqueue: queue.enqueue }, words)}\n`,
     );
   } finally {
     await queue.stop();
     await database.close();
   }
+}
+
+/** One line per check, and exit code 1 where one fails; runs also where nothing else would, and changes nothing. */
+async function doctor(): Promise<void> {
+  const findings = await examineAll().catch((error: unknown): Finding[] => {
+    const problems = inWords(error);
+    if (problems === undefined) throw error;
+    const remedy = 'mend these; nothing else can be looked at without a configuration (.env.example)';
+    return [{ name: 'configuration', state: 'FAIL', said: problems.join('; '), remedy }];
+  });
+  const code = findings.some(({ state }) => state === 'FAIL') ? 1 : 0;
+  // Whatever still waits for a database that hangs is not waited for.
+  process.stdout.write(`${inLines(findings)}\n`, () => process.exit(code));
+}
+
+async function examineAll(): Promise<Finding[]> {
+  const services = readMenus(SERVICES, knownOf).map((menu) => menu.service);
+  const config = readConfig(process.env, services);
+  readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
+  const redis = config.redisUrl === undefined ? undefined : examineRedis(config.redisUrl);
+  const { by } = chooseProviders(config.africasTalking);
+  const router = config.twilio === undefined ? 'stay at the desk' : 'go to Twilio TaskRouter';
+  const simulated = config.africasTalking === undefined && config.environment === 'production';
+  const providers: Finding = {
+    ...ok('providers', `SMS and airtime by ${by}; requests for help ${router}`),
+    ...(simulated && {
+      state: 'warn',
+      remedy: 'set AT_USERNAME and AT_API_KEY: nothing leaves the simulator',
+    }),
+  };
+  return [
+    ok('configuration', `is readable (${config.environment})`),
+    providers,
+    ...(await examineDatabase(config)),
+    ...(redis === undefined ? [] : [await redis]),
+  ];
+}
+
+async function examineDatabase(config: Config): Promise<Finding[]> {
+  const { databaseUrl, dataDir, digestKey } = config;
+  if (databaseUrl === undefined && !existsSync(join(dataDir, 'postgres')))
+    return [ok('database', `embedded; the first start makes it in ${dataDir}`)];
+  const file = join(dataDir, 'key');
+  const isKept = databaseUrl === undefined && existsSync(file);
+  const ring = config.keyRing ?? (isKept ? parseKeyRing(readFileSync(file, 'utf8').trim()) : undefined);
+  let database: Database;
+  try {
+    database =
+      databaseUrl === undefined
+        ? await openEmbeddedDatabase(dataDir)
+        : openPostgres(databaseUrl, () => {}, config.databasePooler);
+  } catch (error) {
+    if (!(error instanceof DirectoryInUse)) throw error;
+    const remedy = 'look at /health of that process, or stop it and ask again';
+    return [{ name: 'database', state: 'warn', said: error.message, remedy }];
+  }
+  const deadline = deadlineIn(DOCTOR_MS);
+  const migrations = readdirSync(MIGRATIONS).map((name) => name.replace(/\.ts$/, ''));
+  const findings = await examine({
+    database,
+    migrations,
+    deadline,
+    ...(ring !== undefined && { ring }),
+    ...(digestKey !== undefined && { digestKey }),
+  });
+  // The directory of an embedded database is given free.
+  if (databaseUrl === undefined) await database.close();
+  return findings;
 }
 
 async function migrateOnly(config: Config, log: Logger): Promise<void> {
@@ -361,12 +437,14 @@ function keptSecret(file: string, make: () => string): string {
 type Running = {
   app: Awaited<ReturnType<typeof buildApp>>['app'];
   drain(): void;
+  /** No more looks at the switches. */
+  stopLooking(): void;
   queue: Queue;
   database: Database;
 };
 
 /** SIGTERM and SIGINT: say goodbye, finish what is under way, exit 0. A second signal changes nothing. */
-function leaveWell(log: Logger, { app, drain, queue, database }: Running): void {
+function leaveWell(log: Logger, { app, drain, stopLooking, queue, database }: Running): void {
   let leaving = false;
   const leave = async () => {
     if (leaving) return;
@@ -378,6 +456,7 @@ function leaveWell(log: Logger, { app, drain, queue, database }: Running): void 
     await new Promise((resolve) => setTimeout(resolve, GOODBYE_MS));
     setTimeout(() => app.server.closeAllConnections(), LAST_ANSWER_MS).unref();
     await app.close();
+    stopLooking();
     await queue.stop().catch((error: unknown) => log.warn({ err: error }, 'the queue did not stop cleanly'));
     await database
       .close()

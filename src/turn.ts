@@ -6,7 +6,7 @@ import type { Memory } from './flow/memory.ts';
 import type { Screen } from './flow/screen.ts';
 import { type Route, route, type ServiceCodes } from './flow/service-code.ts';
 import type { Step } from './flow/state.ts';
-import { begin } from './flow/step.ts';
+import { begin, refused } from './flow/step.ts';
 import { type Ears, type Heeded, hearAll, type Place, withFacts } from './hear.ts';
 import { type Located, locate, recall } from './locate.ts';
 import type { Menus } from './menus.ts';
@@ -21,6 +21,8 @@ export type Parts = Omit<Ears & Committed, 'heard' | 'caller' | 'serviceCode' | 
   codes: ServiceCodes;
   /** A session idle for longer is expired. */
   ttl: number;
+  /** Whether an operator has switched the service off. Known without asking anybody. */
+  isOff(service: string): boolean;
   /**
    * Runs with this session's key locked across all instances, all of it on the connection that holds the
    * lock: whoever waits for another one there can wait for somebody who waits for the lock.
@@ -44,6 +46,7 @@ const MOST_GUARDS = 3;
 const MOST_HOPS = 500;
 
 const EXPIRED = 'Session expired. Please dial again.';
+const SWITCHED_OFF = 'This service is switched off for now. Please try again later.';
 
 /**
  * One subscriber turn from request to reply.
@@ -188,6 +191,11 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
   const chosen = menu.private ? undefined : found.language;
   const language = menu.languages.find((known) => known === chosen);
   const root = turn.digests.text(sessionKey, '');
+  if (turn.isOff(place.service)) {
+    // A turn like any other that ends, so that a copy of the request is told the same.
+    const step = refused(menu, language ?? menu.languages[0] ?? 'en', SWITCHED_OFF);
+    return commit(turn, located, [{ end: 0, address: root, step }], place);
+  }
   const first = await withFacts(turn, place.service, (world) => begin(menu, world, language));
   const opening: Heeded = { end: 0, address: root, step: first };
   if (located.text === '') {

@@ -689,7 +689,14 @@ t.test('old notices go, and a rotation seals the others again', async (t) => {
     await takeNotice({ ...said, date, status: 'Failed', ...(error && { error }) }, deadlineIn(5_000));
   }
   const both = { ring: parseKeyRing(`${two},${one}`), digestKey: Buffer.alloc(32, 7) };
-  const rotating = { ...(await kept(both)), ...both, db: db.kysely, enqueue: async () => {} };
+  const rotating = {
+    ...(await kept(both)),
+    ...both,
+    db: db.kysely,
+    services: [],
+    house: async () => ({ removed: {}, unclosed: 0 }),
+    enqueue: async () => {},
+  };
   t.match(await COMMANDS['pins:rotate']?.(rotating, []), /^3 records .* under k2 now/, 'with the digest key');
   const { notices } = await kept({ ...both, ring: parseKeyRing(two) });
   t.equal(await notices.reseal(db.kysely), 0, 'the older key may leave the ring');

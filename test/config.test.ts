@@ -24,7 +24,7 @@ const SERVICES = ['ixo', 'demo', 'airtime', 'invest', 'support'];
 const WHOLE = (least: number, most: number) => `must be a whole number from ${least} to ${most}`;
 const NO_NETWORK = /is no network: write 196\.201\.214\.0\/24 or a single address$/;
 const KEY_FORMS = 'a key is 32 characters, 64 hex digits or base64 of 32 bytes';
-const OPERATOR = 'an entry is name:scope+scope:token, with scopes of read, send, money, desk, admin';
+const OPERATOR = 'an entry is name:scope+scope:token, with scopes of read, send, money, desk, support, admin';
 const TOKEN = 'a token has at least 8 characters, printable ASCII and no space';
 const GATEWAY =
   'an entry is name=cumulative or name=latest, with :secret of 8 or more letters, digits, - or _';
@@ -155,7 +155,7 @@ t.test('good values', async (t) => {
   const { operators } = readConfig({ OPERATOR_TOKEN: 'eight888' }, SERVICES);
   t.same(
     [...(operators[0]?.scopes ?? [])],
-    ['read', 'send', 'money', 'desk', 'admin'],
+    ['read', 'send', 'money', 'desk', 'support', 'admin'],
     'a bare token has all scopes',
   );
   t.ok(readConfig({ TRUST_PROXY_ENABLED: 'true' }, SERVICES).trustedProxies.includes('127.0.0.0/8'));

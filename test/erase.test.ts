@@ -185,6 +185,11 @@ const TABLES: Record<string, { of?: string; columns: Record<string, Column> }> =
     of: `owner = $1`,
     columns: { owner: DIGEST, sealed: opens('sealed', byText('stock_orders.sealed', 'id')) },
   },
+  lookups: {
+    of: `phone = $1`,
+    columns: { phone: DIGEST, sealed: opens('sealed', byText('lookups.sealed', 'id')) },
+  },
+  service_switches: { columns: {} },
   tasks: {
     of: `phone = $1`,
     columns: { phone: DIGEST, matter: DIGEST, sealed: opens('sealed', byText('tasks.sealed', 'id')) },
@@ -360,8 +365,9 @@ async function live(t: Test, url: string, person: Person, other: Person): Promis
 
 /** What no walk of this test leaves, by the stores themselves. */
 async function liveOn(keeping: Keeping, db: Db, person: Person, other: Person): Promise<void> {
-  const { accounts, digests, tasks, airtime } = keeping;
+  const { accounts, digests, tasks, airtime, lookups } = keeping;
   const phone = digests.phone(person.number);
+  await lookups.add(db, { operator: 'sue', msisdn: person.number, reason: `${person.name} asked` });
   await db.transaction().execute(async (tx) => {
     const [own] = await sql<{ id: string }>`
       select account_id::text as id from account_phones where phone = ${phone}`

@@ -36,6 +36,7 @@ const MAY: Record<string, string[]> = {
   'locate.ts': ['flow', 'seal', 'store'],
   'turn.ts': ['flow', 'seal', 'store', 'menus.ts', 'locate.ts', 'hear.ts', 'commit.ts', 'resume.ts'],
   'engine.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'judge.ts', 'turn.ts'],
+  'housekeeping.ts': ['store', 'engine.ts'],
   // What people use beside the running service: `main.ts` imports none of it.
   tools: [
     'flow',

@@ -830,7 +830,14 @@ t.test('old messages go, and a rotation seals the others again', async (t) => {
   t.same([...(await first.optOuts.optedOut(db.kysely, []))], []);
 
   const ring = parseKeyRing(`${two},${one}`);
-  const rotating = { ...(await keep(ring)), ring, db: db.kysely, enqueue: async () => {} };
+  const rotating = {
+    ...(await keep(ring)),
+    ring,
+    db: db.kysely,
+    services: [],
+    house: async () => ({ removed: {}, unclosed: 0 }),
+    enqueue: async () => {},
+  };
   t.match(await COMMANDS['pins:rotate']?.(rotating, []), /^5 records .* under k2 now/, 'with the digest key');
   const last = await keep(parseKeyRing(two));
   t.equal(await last.incoming.reseal(db.kysely), 0, 'the older key may leave the ring');

@@ -253,6 +253,12 @@ export function gaveUp(menu: Menu, state: State): Step {
   return { state: { ...state, misses: menu.tries }, screen, effects: [], course: 'gaveUp' };
 }
 
+/** The END of a service that is switched off: nothing of its document is asked, and no fact is loaded for it. */
+export function refused(menu: Menu, language: string, words: string): Step {
+  const screen: Screen = { end: true, node: 'off', words, options: [] };
+  return { state: fresh(menu, language), screen, effects: [], course: 'ended' };
+}
+
 /** Where `0` leads from a place that is returned to: not to the place itself. */
 function backTo(state: State, node: string): string[] {
   const at = node === state.node ? -1 : state.back.lastIndexOf(node);

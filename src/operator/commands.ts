@@ -14,10 +14,12 @@ import type { IncomingMessages } from '../store/incoming.ts';
 import { type Listing, loadInstruments } from '../store/instruments.ts';
 import { rewrapDigestKey } from '../store/keyring.ts';
 import { resealCredits } from '../store/ledger.ts';
+import type { Lookups } from '../store/lookups.ts';
 import type { Messages } from '../store/messages.ts';
 import type { Notices } from '../store/notices.ts';
 import type { Orders } from '../store/orders.ts';
 import type { Subscriptions } from '../store/subscriptions.ts';
+import { switchedOff, switchOff, switchOn } from '../store/switches.ts';
 import type { Tasks } from '../store/tasks.ts';
 
 /** A command that cannot be carried out; what is said is for a person. */
@@ -40,6 +42,11 @@ export type CommandParts = {
   tasks: Tasks;
   columns: Box;
   apiKeys: ApiKeys;
+  lookups: Lookups;
+  /** The services that can be dialled. */
+  services: string[];
+  /** The daily housekeeping, at once: what it removed, by kind. */
+  house(): Promise<{ removed: Record<string, number>; unclosed: number }>;
   enqueue: Enqueue;
 };
 
@@ -52,7 +59,7 @@ const MOST_PASSES = 10;
 /** Seals everything but turns again under the active key, beside the running service (RULINGS.md 26). */
 const rotate: Command = async (parts) => {
   const { db, ring, accounts, messages, incoming, subscriptions, notices } = parts;
-  const { airtime, orders, tasks, columns } = parts;
+  const { airtime, orders, tasks, columns, lookups } = parts;
   let count = (await rewrapDigestKey(db, ring)) ? 1 : 0;
   for (let pass = 1; ; pass += 1) {
     const found =
@@ -64,6 +71,7 @@ const rotate: Command = async (parts) => {
       (await airtime.reseal(db)) +
       (await orders.reseal(db)) +
       (await tasks.reseal(db)) +
+      (await lookups.reseal(db)) +
       (await resealCredits(db, columns));
     count += found;
     if (found === 0) break;
@@ -190,6 +198,37 @@ function erasedInWords({ removed, cut, elsewhere, stillTyping, unswept }: Erased
   return words.join('\n');
 }
 
+const SERVICE = 'write: service, service off <name>, or service on <name>';
+
+/** Switches a service off for new dials, or on again; alone it lists them. Sessions that are open go on. */
+const service: Command = async ({ db, services }, [what, name = '', ...more]) => {
+  const off = await switchedOff(db);
+  const names = [...new Set([...services, ...off.keys()])].sort();
+  if (what === undefined) {
+    const wide = Math.max(...names.map(({ length }) => length));
+    const state = (since: Date | undefined) =>
+      since === undefined ? 'on' : `off since ${since.toISOString()}`;
+    return names.map((each) => `${each.padEnd(wide)}  ${state(off.get(each))}`).join('\n');
+  }
+  if ((what !== 'off' && what !== 'on') || name === '' || more.length > 0) throw new CommandRefused(SERVICE);
+  if (!names.includes(name)) throw new CommandRefused(`there is no such service: ${names.join(', ')}`);
+  if (what === 'on') {
+    await switchOn(db, name);
+    return `${name} is on. Every instance sees it within 2 s.`;
+  }
+  await switchOff(db, name);
+  return `${name} is off for new dials; sessions that are open go on. Every instance sees it within 2 s.`;
+};
+
+/** What the housekeeping does every night, now (docs/privacy.md says how long things are kept). */
+const retention: Command = async ({ house }, words) => {
+  if (words.length > 0) throw new CommandRefused('say `retention` alone');
+  const { removed, unclosed } = await house();
+  const counts = Object.entries(removed).map(([kind, count]) => `${count} ${kind}`);
+  const also = unclosed > 0 ? ` Of the tasks ${unclosed} had been closed by nobody.` : '';
+  return `Removed: ${counts.join(', ')}.${also}`;
+};
+
 /** What an operator may run beside the service. */
 export const COMMANDS: Record<string, Command> = {
   'pins:rotate': rotate,
@@ -198,4 +237,6 @@ export const COMMANDS: Record<string, Command> = {
   instruments,
   keys,
   erase: erasePerson,
+  service,
+  retention,
 };

@@ -19,6 +19,8 @@ export type MetricsParts = {
   /** Requests for help that are not closed, by state, and how many seconds the oldest has waited. */
   tasks(): Promise<{ state: string; count: number; oldest: number }[]>;
   connections(): { total: number; idle: number; waiting: number };
+  /** Every service, and whether it is switched off. */
+  services(): { service: string; off: boolean }[];
 };
 
 /** The process's metrics (Prometheus text format), and the functions that count turns and callbacks. */
@@ -99,6 +101,17 @@ export function makeMetrics(parts: MetricsParts) {
     registers,
     collect() {
       for (const [state, count] of Object.entries(parts.connections())) this.set({ state }, count);
+    },
+  });
+
+  new Gauge({
+    name: 'ussd_service_off',
+    help: '1 where an operator has switched the service off: new dials of it end at once',
+    labelNames: ['service'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { service, off } of parts.services()) this.set({ service }, off ? 1 : 0);
     },
   });
 

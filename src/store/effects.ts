@@ -39,9 +39,10 @@ export async function whoDid(db: Db, { shown, ordinal }: EffectKey): Promise<Doe
 }
 
 /** Removes what dials of more than `days` ago made happen: their turns are gone, and nothing is answered there. */
-export async function forgetEffects(db: Db, days: number): Promise<void> {
-  await db
+export async function forgetEffects(db: Db, days: number): Promise<number> {
+  const gone = await db
     .deleteFrom('effects')
     .where(sql<boolean>`day < (now() at time zone 'utc')::date - ${days}::int`)
-    .execute();
+    .executeTakeFirst();
+  return Number(gone.numDeletedRows);
 }

@@ -6,6 +6,7 @@ import { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import type { KeyRing } from '../seal/keys.ts';
 import { type Db, lockDigest } from './accounts.ts';
+import { cutLookups } from './lookups.ts';
 import { bytes, SqlState, sqlState } from './sql.ts';
 import type { Tables } from './tables.ts';
 import { rowKey } from './turns.ts';
@@ -155,6 +156,7 @@ async function eraseIn(tx: Db, person: Person) {
   const calls = await removeMessages(tx, person);
   const tasks = await removeTasks(tx, person);
   await removeByPhone(tx, person);
+  add(person.cut, 'look-ups by operators', await cutLookups(tx, person.columns, person.phone));
   const customers = await removeAccounts(tx, person);
   const { dials, typed, partitions } = await removeTurns(tx, person);
   await removeCounters(tx, person, [...customers, ...nobodies(person, typed)]);
@@ -619,6 +621,7 @@ const TOUCHED = [
   'stock_orders',
   'ledger_accounts',
   'wallet_credits',
+  'lookups',
 ];
 
 /**

@@ -87,11 +87,12 @@ export class IncomingMessages {
   }
 
   /** Deletes what came more than `days` ago. */
-  async forget(db: Db, days: number): Promise<void> {
-    await db
+  async forget(db: Db, days: number): Promise<number> {
+    const gone = await db
       .deleteFrom('sms_incoming')
       .where('at', '<', sql<Date>`now() - ${days} * interval '1 day'`)
-      .execute();
+      .executeTakeFirst();
+    return Number(gone.numDeletedRows);
   }
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */

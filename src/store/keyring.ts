@@ -33,9 +33,36 @@ export async function digestRoot(
     .onConflict((conflict) => conflict.doNothing())
     .execute();
   const stored = await db.selectFrom('digest_key').selectAll().executeTakeFirstOrThrow();
-  const kept = unwrap(box, bytes(stored.wrapped));
-  await checkKeys(db, ring);
-  if (stored.source !== source) {
+  const kept = await rootIn(db, ring, given, stored);
+  await addChecks(db, ring);
+  // Another process may have been first with an id.
+  await compareChecks(db, ring);
+  return kept;
+}
+
+/** Whether these keys are those of the database, changing nothing; false where none was set up yet. Throws `WrongKeys`. */
+export async function keysFit(
+  db: Kysely<Tables>,
+  ring: KeyRing,
+  given: Buffer | undefined,
+): Promise<boolean> {
+  const stored = await db.selectFrom('digest_key').selectAll().executeTakeFirst();
+  if (stored === undefined) return false;
+  await rootIn(db, ring, given, stored);
+  return true;
+}
+
+type Stored = { source: 'made' | 'given'; wrapped: Uint8Array };
+
+async function rootIn(
+  db: Kysely<Tables>,
+  ring: KeyRing,
+  given: Buffer | undefined,
+  stored: Stored,
+): Promise<Buffer> {
+  const kept = unwrap(new Box(ring, 'wrap'), bytes(stored.wrapped));
+  await compareChecks(db, ring);
+  if (stored.source !== (given === undefined ? 'made' : 'given')) {
     throw new WrongKeys(
       given === undefined
         ? 'this database was set up with DIGEST_KEY: set the same one'
@@ -76,20 +103,20 @@ function unwrap(box: Box, wrapped: Buffer): Buffer {
 }
 
 /** One value per key id, so that two instances cannot use one id for two keys. */
-async function checkKeys(db: Kysely<Tables>, ring: KeyRing): Promise<void> {
+async function addChecks(db: Kysely<Tables>, ring: KeyRing): Promise<void> {
   for (const [kid, key] of ring.keys) {
-    const value = proof(key);
     await db
       .insertInto('key_checks')
-      .values({ kid, check_value: value })
+      .values({ kid, check_value: proof(key) })
       .onConflict((conflict) => conflict.doNothing())
       .execute();
-    const row = await db
-      .selectFrom('key_checks')
-      .selectAll()
-      .where('kid', '=', kid)
-      .executeTakeFirstOrThrow();
-    if (!timingSafeEqual(bytes(row.check_value), value)) {
+  }
+}
+
+async function compareChecks(db: Kysely<Tables>, ring: KeyRing): Promise<void> {
+  for (const [kid, key] of ring.keys) {
+    const row = await db.selectFrom('key_checks').selectAll().where('kid', '=', kid).executeTakeFirst();
+    if (row !== undefined && !timingSafeEqual(bytes(row.check_value), proof(key))) {
       throw new WrongKeys(`PIN_ENCRYPTION_KEY has another key under the id ${kid} than this database knows`);
     }
   }

@@ -123,10 +123,11 @@ export async function countDeliveries(db: Db): Promise<{ kind: string; state: st
 }
 
 /** Removes what was delivered a while ago. */
-export async function forgetDelivered(db: Db): Promise<void> {
-  await db
+export async function forgetDelivered(db: Db): Promise<number> {
+  const gone = await db
     .deleteFrom('outbox')
     .where('state', '=', 'done')
     .where('ended_at', '<', sql<Date>`now() - ${DONE_DAYS} * interval '1 day'`)
-    .execute();
+    .executeTakeFirst();
+  return Number(gone.numDeletedRows);
 }

@@ -25,6 +25,18 @@ export async function makePartitions(db: Kysely<Tables>): Promise<string[]> {
   return made;
 }
 
+/** The partitions that should be there and are not, and whether today's is one of them. */
+export async function missingPartitions(db: Kysely<Tables>): Promise<{ names: string[]; today: boolean }> {
+  const there = await partitions(db);
+  const today = monday(await utcDay(db));
+  const weeks = Array.from(
+    { length: WEEKS_AHEAD + 1 },
+    (_, week) => new Date(today.getTime() + week * WEEK_MS),
+  );
+  const names = weeks.map(nameOf).filter((name) => !there.includes(name));
+  return { names, today: names.includes(nameOf(today)) };
+}
+
 /**
  * Drops partitions that ended more than `days` ago: detached first without locking anybody out, then
  * dropped. Returns the names of those it dropped.

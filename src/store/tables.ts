@@ -275,6 +275,17 @@ export type Tables = {
     by: string;
     sealed: Uint8Array | null;
   };
+  lookups: {
+    id: string;
+    at: Generated<Date>;
+    operator: string;
+    phone: Uint8Array;
+    sealed: Uint8Array;
+  };
+  service_switches: {
+    service: string;
+    off_at: Date;
+  };
   ussd_notices: {
     id: Generated<string>;
     gateway: string;

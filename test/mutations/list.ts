@@ -70,8 +70,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     safeguard: 'the key check: another key under a known id is refused',
     file: 'src/store/keyring.ts',
-    from: 'if (!timingSafeEqual(bytes(row.check_value), value)) {',
-    to: 'if (value.length === 0) {',
+    from: 'if (row !== undefined && !timingSafeEqual(bytes(row.check_value), proof(key))) {',
+    to: 'if (row === undefined) {',
     test: 'test/seal/keyring.test.ts',
   },
   {

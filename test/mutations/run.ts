@@ -80,11 +80,12 @@ function run(copy: string, test: string): Promise<{ failed: boolean; why: string
   return new Promise((resolve) =>
     child.on('close', (code) => {
       clearTimeout(timer);
-      const first = /^ *not ok \d+ - (.*?)(?: # time.*)?$/m.exec(said)?.[1];
+      const [before = ''] = said.split(/^ *not ok/m);
+      const subtest = [...before.matchAll(/^ *# Subtest: (.*)$/gm)].at(-1)?.[1];
       const ran = /^ *(?:not )?ok \d/m.test(said);
       // A copy that does not even start proves nothing.
       if (!ran && code !== null) throw new Error(`${test} did not run:\n${said}`);
-      resolve({ failed: code !== 0, why: first ?? 'a time that was over' });
+      resolve({ failed: code !== 0, why: code === null ? 'a time that was over' : (subtest ?? 'the file') });
     }),
   );
 }

@@ -121,6 +121,8 @@ export async function serve(t: Test, db: Database, serving: Serving): Promise<Se
     telerivet: { askForHelp: never },
     twilio: { hear: never },
     desk: { list: never, find: never, assign: never, close: never, count: async () => [] },
+    stats: { nodesOf: () => undefined, funnel: never, async *records() {} },
+    lookup: { record: never, view: never, trail: never },
     json: {
       ttl,
       findKey: (key, deadline) => within(deadline, apiKeys.find(db.sql, key)),
@@ -138,6 +140,7 @@ export async function serve(t: Test, db: Database, serving: Serving): Promise<Se
       menuOf: (id) => menus.pinned(id),
     },
     connections: db.connections,
+    services: () => [],
     ping: async () => {},
   });
   t.teardown(() => app.close());

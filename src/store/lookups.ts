@@ -1,0 +1,132 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { sql } from 'kysely';
+import { type Box, SealError } from '../seal/box.ts';
+import type { Digests } from '../seal/digests.ts';
+import type { Db } from './accounts.ts';
+import { type Cursor, isoTime } from './cursor.ts';
+import { inPages } from './pages.ts';
+
+/** Rows that a rotation reads at a time. */
+const RESEAL_PAGE = 500;
+
+/** What is sealed of a look-up: the pseudonym and the reason, empty where the person was erased. */
+type Sealed = { phone: string; reason: string };
+
+/** One look-up as the trail shows it; null where it does not open. */
+export type Lookup = {
+  id: string;
+  at: string;
+  operator: string;
+  phone: string | null;
+  reason: string | null;
+};
+
+/** The trail of who looked whose dials up, and why. */
+export class Lookups {
+  readonly #box: Box;
+  readonly #digests: Digests;
+
+  constructor(box: Box, digests: Digests) {
+    this.#box = box;
+    this.#digests = digests;
+  }
+
+  /** Records a look-up. Whoever shows anything of the phone waits for it. */
+  async add(db: Db, { operator, msisdn, reason }: { operator: string; msisdn: string; reason: string }) {
+    const id = randomUUID();
+    const sealed = sealedOf(this.#box, id, { phone: this.#digests.pseudonym(msisdn), reason });
+    await db
+      .insertInto('lookups')
+      .values({ id, operator, phone: this.#digests.phone(msisdn), sealed })
+      .execute();
+  }
+
+  /** Newest first, behind `after`. */
+  async list(db: Db, after: Cursor | undefined, limit: number): Promise<Lookup[]> {
+    const all = db
+      .selectFrom('lookups')
+      .select(['id', 'operator', 'sealed', isoTime('at').as('time')])
+      .orderBy('at', 'desc')
+      .orderBy('id', 'desc')
+      .limit(limit);
+    const page =
+      after === undefined
+        ? all
+        : all.where(sql<boolean>`(at, id) < (${after.at}::timestamptz, ${after.id}::uuid)`);
+    return (await page.execute()).map(({ id, operator, sealed, time }) => ({
+      ...{ id, at: time ?? '', operator },
+      ...this.#open(id, sealed),
+    }));
+  }
+
+  /** Null where it does not open (its key left the ring, it was changed): it must not hide all the others. */
+  #open(id: string, sealed: Uint8Array): Pick<Lookup, 'phone' | 'reason'> {
+    try {
+      return JSON.parse(this.#box.open(sealed, place(id)).toString()) as Sealed;
+    } catch (error) {
+      if (error instanceof SealError) return { phone: null, reason: null };
+      throw error;
+    }
+  }
+
+  /** Deletes what is older than `days`. Returns how many. */
+  async forget(db: Db, days: number): Promise<number> {
+    const gone = await db
+      .deleteFrom('lookups')
+      .where('at', '<', sql<Date>`now() - ${days} * interval '1 day'`)
+      .executeTakeFirst();
+    return Number(gone.numDeletedRows);
+  }
+
+  /** Seals again, under the active key, what another key sealed. Returns how many rows. */
+  async reseal(db: Db): Promise<number> {
+    let count = 0;
+    const page = (after: { id: string } | undefined) => {
+      const all = db.selectFrom('lookups').select(['id', 'sealed']).orderBy('id').limit(RESEAL_PAGE);
+      return (after === undefined ? all : all.where('id', '>', after.id)).execute();
+    };
+    for await (const { id, sealed } of inPages(RESEAL_PAGE, page)) {
+      const again = this.#box.reseal(sealed, place(id));
+      if (again === undefined) continue;
+      // Only what was read: the person may have been erased meanwhile.
+      await db
+        .updateTable('lookups')
+        .set({ sealed: again })
+        .where('id', '=', id)
+        .where('sealed', '=', sealed)
+        .execute();
+      count += 1;
+    }
+    return count;
+  }
+}
+
+/**
+ * Cuts a phone out of the trail: that somebody looked, and when, stays. Another id for each row, or the trail would
+ * still say which of them are of one person. Returns how many rows.
+ */
+export async function cutLookups(tx: Db, box: Box, phone: Buffer): Promise<number> {
+  const rows = await tx
+    .selectFrom('lookups')
+    .select('id')
+    .where('phone', '=', phone)
+    .orderBy('id')
+    .forUpdate()
+    .execute();
+  for (const { id } of rows) {
+    await tx
+      .updateTable('lookups')
+      .set({ phone: randomBytes(16), sealed: sealedOf(box, id, { phone: '', reason: '' }) })
+      .where('id', '=', id)
+      .execute();
+  }
+  return rows.length;
+}
+
+function sealedOf(box: Box, id: string, what: Sealed): Buffer {
+  return box.seal(Buffer.from(JSON.stringify(what)), place(id));
+}
+
+function place(id: string): Buffer {
+  return Buffer.from(`lookups.sealed\0${id}`);
+}
