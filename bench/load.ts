@@ -314,7 +314,8 @@ class Running {
       const at = this.#began + this.#due * interval;
       if (at > now || this.#idle.length === 0 || this.#waiting.length === 0) return;
       this.#due += 1;
-      const wire = this.#idle.pop() as Wire;
+      // In turn, so that none is unused for so long that it is closed in the moment in which it is used again.
+      const wire = this.#idle.shift() as Wire;
       this.#send(wire, this.#waiting.shift() as Caller, at);
     }
   }

@@ -171,15 +171,24 @@ function bound(
   return `| ${what} | ${wanted} | ${said[0]} (${said[1]}–${said[2]}) | ${verdict} |`;
 }
 
-const BEGIN = '<!-- written by npm run bench -- --write: from here';
+/** What stands between the markers of a part of the page is written by a command. */
+const MARKERS = {
+  table: '<!-- written by npm run bench -- --write: from here',
+  held: '<!-- written by npm run bench:held -- --write: from here',
+};
 const END = '<!-- to here -->';
 
-/** Puts the table and the bounds between the markers of a page. Throws where it has none. */
-export function writePage(file: string, run: Run): void {
+/** Puts what was found between the markers of a page. Throws where it has none. */
+export function writePage(file: string, part: keyof typeof MARKERS, written: string): void {
   const page = readFileSync(file, 'utf8');
-  const from = page.indexOf('\n', page.indexOf(BEGIN));
-  const to = page.indexOf(END);
-  if (!page.includes(BEGIN) || to < from) throw new Error(`the markers are missing in ${file}`);
-  const written = `\n\n${tableOf(run)}\n\n### The bounds\n\n${boundsOf(run)}\n\n`;
-  writeFileSync(file, page.slice(0, from) + written + page.slice(to));
+  const begin = page.indexOf(MARKERS[part]);
+  const from = page.indexOf('\n', begin);
+  const to = page.indexOf(END, from);
+  if (begin < 0 || to < from) throw new Error(`the markers of ${part} are missing in ${file}`);
+  writeFileSync(file, `${page.slice(0, from)}\n\n${written}\n\n${page.slice(to)}`);
+}
+
+/** The table and the bounds, as the page has them. */
+export function pageOf(run: Run): string {
+  return `${tableOf(run)}\n\n### The bounds\n\n${boundsOf(run)}`;
 }

@@ -126,7 +126,7 @@ function simple(
 }
 
 /** Accounts to log in to, opened before anything is measured. */
-async function accountsOn(stage: Stage, server: Server): Promise<void> {
+export async function accountsOn(stage: Stage, server: Server): Promise<void> {
   let faults: Tally['faults'] = {};
   for (let attempt = 1; stage.accounts.length < ACCOUNTS; attempt += 1) {
     if (attempt > 5)

@@ -15,7 +15,7 @@ import { dirname, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { describeMachine } from './machine.ts';
 import { plot } from './plot.ts';
-import { boundsOf, type Run, tableOf, writePage } from './report.ts';
+import { boundsOf, pageOf, type Run, tableOf, writePage } from './report.ts';
 import { allRows, median, type Reading, type Row, type Slot } from './rows.ts';
 import { LeftOut, Stage } from './stage.ts';
 
@@ -78,7 +78,7 @@ try {
   writeFileSync(RAW, `${JSON.stringify(run, undefined, 1)}\n`);
   console.log(`${tableOf(run)}\n\n${boundsOf(run)}\n\nRaw numbers: ${relative(process.cwd(), RAW)}`);
   if (asked.write) {
-    writePage(join(ROOT, 'docs', 'performance.md'), run);
+    writePage(join(ROOT, 'docs', 'performance.md'), 'table', pageOf(run));
     writeFileSync(join(ROOT, 'docs', 'performance.svg'), plot(run));
   }
   await stage.close();

@@ -31,6 +31,8 @@ const SLOW_FSYNC_US = 2_000;
 
 /** The key of all gateways of a run. */
 const KEY = 'k1:0123456789abcdef0123456789abcdef';
+/** By which the bench reads the metrics of a gateway. */
+export const OPERATOR_TOKEN = 'a-token-of-the-bench';
 
 /** A row cannot be measured on this machine. */
 export class LeftOut extends Error {}
@@ -87,7 +89,7 @@ export class Stage {
         NODE_ENV: 'production',
         DATABASE_URL: url,
         PIN_ENCRYPTION_KEY: KEY,
-        OPERATOR_TOKEN: 'a-token-of-the-bench',
+        OPERATOR_TOKEN,
         ...OPEN_LIMITS,
       });
     });
