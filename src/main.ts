@@ -1,12 +1,10 @@
-import { randomBytes } from 'node:crypto';
-import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { bind } from './bindings.ts';
+import { checkUp } from './checkup.ts';
 import { type Config, ConfigError, type Operator, readConfig, SCOPES } from './config.ts';
-import { deadlineIn } from './deadline.ts';
 import { airtimeDelivery } from './effects/buy-airtime.ts';
 import { EFFECTS, NEED_PHONE, QUIET } from './effects/effect.ts';
 import { taskDelivery, tellUntold } from './effects/open-task.ts';
@@ -18,10 +16,10 @@ import { route } from './flow/service-code.ts';
 import { AFRICASTALKING } from './gateways/africastalking.ts';
 import { JSON_GATEWAY } from './gateways/json.ts';
 import { keepHouse } from './housekeeping.ts';
+import { KeyLost, keptKey, keptToken, keyFile, tokenFile } from './kept.ts';
 import { makeLog } from './log.ts';
 import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
-import { examine, examineRedis, type Finding, inLines, ok } from './operator/doctor.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { exchangeSimulator } from './providers/exchange.ts';
 import { twilioTaskRouter } from './providers/twilio.ts';
@@ -56,8 +54,6 @@ const EXIT_MS = 9_000;
  * (10 s), and before the queue gives the job to somebody else.
  */
 const ROUTER_MS = 3_000;
-/** What the doctor asks of a database is over by then; in milliseconds. */
-const DOCTOR_MS = 10_000;
 
 /** What a JSON session opens that names no code (CONTRACT.md section 6); where it is missing, the default service. */
 const JSON_SERVICE = 'invest';
@@ -71,7 +67,7 @@ function knownOf(service: string): Known {
 class StartRefused extends Error {}
 
 async function main(): Promise<void> {
-  if (process.argv[2] === 'doctor') return doctor();
+  if (process.argv[2] === 'doctor') return checkUp({ read: readExamined, inWords, migrations: MIGRATIONS });
   const documents = readMenus(SERVICES, knownOf);
   const services = documents.map((menu) => menu.service);
   const config = readConfig(process.env, services);
@@ -248,16 +244,8 @@ async function openDatabase(config: Config, log: Logger): Promise<Opened> {
   return {
     database,
     ring,
-    notes: [...notes, `key in ${join(config.dataDir, 'key')}`],
+    notes: [...notes, `key in ${keyFile(config.dataDir)}`],
   };
-}
-
-/** The generated key of an embedded database, made once: there whole, or not there. */
-function keptKey(directory: string, isNew: boolean): string {
-  const file = join(directory, 'key');
-  if (!existsSync(file) && !isNew)
-    throw new StartRefused(`${file} is missing: without it nothing in ${directory} can be read`);
-  return keptSecret(file, () => randomBytes(32).toString('base64'));
 }
 
 /** What a command is run with. */
@@ -293,72 +281,12 @@ async function runCommand(
   }
 }
 
-/** One line per check, and exit code 1 where one fails; runs also where nothing else would, and changes nothing. */
-async function doctor(): Promise<void> {
-  const findings = await examineAll().catch((error: unknown): Finding[] => {
-    const problems = inWords(error);
-    if (problems === undefined) throw error;
-    const remedy = 'mend these; nothing else can be looked at without a configuration (.env.example)';
-    return [{ name: 'configuration', state: 'FAIL', said: problems.join('; '), remedy }];
-  });
-  const code = findings.some(({ state }) => state === 'FAIL') ? 1 : 0;
-  // Whatever still waits for a database that hangs is not waited for.
-  process.stdout.write(`${inLines(findings)}\n`, () => process.exit(code));
-}
-
-async function examineAll(): Promise<Finding[]> {
+/** What a start would read before it opens anything. */
+function readExamined(): Config {
   const services = readMenus(SERVICES, knownOf).map((menu) => menu.service);
   const config = readConfig(process.env, services);
   readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
-  const redis = config.redisUrl === undefined ? undefined : examineRedis(config.redisUrl);
-  const { by } = chooseProviders(config.africasTalking);
-  const router = config.twilio === undefined ? 'stay at the desk' : 'go to Twilio TaskRouter';
-  const simulated = config.africasTalking === undefined && config.environment === 'production';
-  const providers: Finding = {
-    ...ok('providers', `SMS and airtime by ${by}; requests for help ${router}`),
-    ...(simulated && {
-      state: 'warn',
-      remedy: 'set AT_USERNAME and AT_API_KEY: nothing leaves the simulator',
-    }),
-  };
-  return [
-    ok('configuration', `is readable (${config.environment})`),
-    providers,
-    ...(await examineDatabase(config)),
-    ...(redis === undefined ? [] : [await redis]),
-  ];
-}
-
-async function examineDatabase(config: Config): Promise<Finding[]> {
-  const { databaseUrl, dataDir, digestKey } = config;
-  if (databaseUrl === undefined && !existsSync(join(dataDir, 'postgres')))
-    return [ok('database', `embedded; the first start makes it in ${dataDir}`)];
-  const file = join(dataDir, 'key');
-  const isKept = databaseUrl === undefined && existsSync(file);
-  const ring = config.keyRing ?? (isKept ? parseKeyRing(readFileSync(file, 'utf8').trim()) : undefined);
-  let database: Database;
-  try {
-    database =
-      databaseUrl === undefined
-        ? await openEmbeddedDatabase(dataDir)
-        : openPostgres(databaseUrl, () => {}, config.databasePooler);
-  } catch (error) {
-    if (!(error instanceof DirectoryInUse)) throw error;
-    const remedy = 'look at /health of that process, or stop it and ask again';
-    return [{ name: 'database', state: 'warn', said: error.message, remedy }];
-  }
-  const deadline = deadlineIn(DOCTOR_MS);
-  const migrations = readdirSync(MIGRATIONS).map((name) => name.replace(/\.ts$/, ''));
-  const findings = await examine({
-    database,
-    migrations,
-    deadline,
-    ...(ring !== undefined && { ring }),
-    ...(digestKey !== undefined && { digestKey }),
-  });
-  // The directory of an embedded database is given free.
-  if (databaseUrl === undefined) await database.close();
-  return findings;
+  return config;
 }
 
 async function migrateOnly(config: Config, log: Logger): Promise<void> {
@@ -412,26 +340,7 @@ function bookOf({ africasTalking }: Config): Book {
  */
 function madeOperator({ environment, dataDir }: Config): Operator | undefined {
   if (environment === 'production') return undefined;
-  mkdirSync(dataDir, { recursive: true });
-  const token = keptSecret(join(dataDir, 'operator-token'), () => randomBytes(18).toString('base64url'));
-  return { name: 'operator', scopes: new Set(SCOPES), token };
-}
-
-/** A secret in a file, made once: there whole, or not there. */
-function keptSecret(file: string, make: () => string): string {
-  if (!existsSync(file)) {
-    const aside = `${file}.${process.pid}`;
-    writeFileSync(aside, `${make()}\n`, { mode: 0o600 });
-    try {
-      // Not a rename: of two processes that start at once, the later one takes what the first one made.
-      linkSync(aside, file);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    } finally {
-      rmSync(aside, { force: true });
-    }
-  }
-  return readFileSync(file, 'utf8').trim();
+  return { name: 'operator', scopes: new Set(SCOPES), token: keptToken(dataDir) };
 }
 
 type Running = {
@@ -499,7 +408,7 @@ function startLine(config: Config, address: string, notes: string[], made?: Oper
       ? 'operators by token'
       : made === undefined
         ? 'operator routes closed: set OPERATOR_TOKEN'
-        : `operator routes read by this machine only; all of them with the token ${made.token} of ${join(config.dataDir, 'operator-token')}`;
+        : `operator routes read by this machine only; all of them with the token ${made.token} of ${tokenFile(config.dataDir)}`;
   return [`ussd gateway on ${address}`, config.environment, ...notes, operator, ...warnings].join(' | ');
 }
 
@@ -507,7 +416,7 @@ function startLine(config: Config, address: string, notes: string[], made?: Oper
 function inWords(error: unknown): string[] | undefined {
   const listed = [ConfigError, MenuError, RepliesError].find((kind) => error instanceof kind);
   if (listed !== undefined) return (error as { problems: string[] }).problems;
-  const plain = [KeyError, WrongKeys, DirectoryInUse, StartRefused, CommandRefused];
+  const plain = [KeyError, WrongKeys, DirectoryInUse, KeyLost, StartRefused, CommandRefused];
   if (plain.some((kind) => error instanceof kind)) return [(error as Error).message];
   // A port that is taken, a directory that cannot be made; a user or a database that the server does not
   // know (classes 28 and 3D). These name addresses and users, nothing secret.

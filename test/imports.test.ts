@@ -37,6 +37,8 @@ const MAY: Record<string, string[]> = {
   'turn.ts': ['flow', 'seal', 'store', 'menus.ts', 'locate.ts', 'hear.ts', 'commit.ts', 'resume.ts'],
   'engine.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'judge.ts', 'turn.ts'],
   'housekeeping.ts': ['store', 'engine.ts'],
+  'kept.ts': [],
+  'checkup.ts': ['seal', 'store', 'providers', 'operator', 'deadline.ts', 'kept.ts'],
   // What people use beside the running service: `main.ts` imports none of it.
   tools: [
     'flow',

@@ -1,0 +1,106 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { deadlineIn } from './deadline.ts';
+import { keyFile } from './kept.ts';
+import { examine, examineRedis, type Finding, inLines, ok } from './operator/doctor.ts';
+import { chooseProviders } from './providers/choose.ts';
+import { type KeyRing, parseKeyRing } from './seal/keys.ts';
+import { type Database, openEmbeddedDatabase, openPostgres, type Pooler } from './store/database.ts';
+import { DirectoryInUse } from './store/embedded.ts';
+
+/** What is asked of a database is over by then; in milliseconds. */
+const DATABASE_MS = 10_000;
+
+/** What is looked at: so much of the configuration. */
+export type Examined = {
+  environment: string;
+  /** Absent: the embedded database in `dataDir`. */
+  databaseUrl?: string;
+  databasePooler: Pooler;
+  dataDir: string;
+  keyRing?: KeyRing;
+  digestKey?: Buffer;
+  redisUrl?: string;
+  africasTalking?: NonNullable<Parameters<typeof chooseProviders>[0]>;
+  /** Absent: requests for help stay at the desk. */
+  twilio?: object;
+};
+
+export type CheckupParts = {
+  /** Reads the documents and the configuration, and throws where either cannot be used. */
+  read(): Examined;
+  /** What a person is told of an error of `read`; undefined where it is none of theirs. */
+  inWords(error: unknown): string[] | undefined;
+  /** The folder of the migrations of this code. */
+  migrations: string;
+};
+
+/**
+ * `npm run doctor`: one line per check, and exit code 1 where one fails; runs also where nothing else would, and
+ * changes nothing.
+ */
+export async function checkUp(parts: CheckupParts): Promise<void> {
+  const findings = await examineAll(parts).catch((error: unknown): Finding[] => {
+    const problems = parts.inWords(error);
+    if (problems === undefined) throw error;
+    const remedy = 'mend these; nothing else can be looked at without a configuration (.env.example)';
+    return [{ name: 'configuration', state: 'FAIL', said: problems.join('; '), remedy }];
+  });
+  const code = findings.some(({ state }) => state === 'FAIL') ? 1 : 0;
+  // Whatever still waits for a database that hangs is not waited for.
+  process.stdout.write(`${inLines(findings)}\n`, () => process.exit(code));
+}
+
+async function examineAll({ read, migrations }: CheckupParts): Promise<Finding[]> {
+  const examined = read();
+  const redis = examined.redisUrl === undefined ? undefined : examineRedis(examined.redisUrl);
+  return [
+    ok('configuration', `is readable (${examined.environment})`),
+    examineProviders(examined),
+    ...(await examineDatabase(examined, migrations)),
+    ...(redis === undefined ? [] : [await redis]),
+  ];
+}
+
+function examineProviders({ africasTalking, twilio, environment }: Examined): Finding {
+  const { by } = chooseProviders(africasTalking);
+  const router = twilio === undefined ? 'stay at the desk' : 'go to Twilio TaskRouter';
+  const simulated = africasTalking === undefined && environment === 'production';
+  return {
+    ...ok('providers', `SMS and airtime by ${by}; requests for help ${router}`),
+    ...(simulated && {
+      state: 'warn',
+      remedy: 'set AT_USERNAME and AT_API_KEY: nothing leaves the simulator',
+    }),
+  };
+}
+
+async function examineDatabase(examined: Examined, migrations: string): Promise<Finding[]> {
+  const { databaseUrl, databasePooler, dataDir, keyRing, digestKey } = examined;
+  if (databaseUrl === undefined && !existsSync(join(dataDir, 'postgres')))
+    return [ok('database', `embedded; the first start makes it in ${dataDir}`)];
+  const file = keyFile(dataDir);
+  const isKept = databaseUrl === undefined && existsSync(file);
+  const ring = keyRing ?? (isKept ? parseKeyRing(readFileSync(file, 'utf8').trim()) : undefined);
+  let database: Database;
+  try {
+    database =
+      databaseUrl === undefined
+        ? await openEmbeddedDatabase(dataDir)
+        : openPostgres(databaseUrl, () => {}, databasePooler);
+  } catch (error) {
+    if (!(error instanceof DirectoryInUse)) throw error;
+    const remedy = 'look at /health of that process, or stop it and ask again';
+    return [{ name: 'database', state: 'warn', said: error.message, remedy }];
+  }
+  const findings = await examine({
+    database,
+    migrations: readdirSync(migrations).map((name) => name.replace(/\.ts$/, '')),
+    deadline: deadlineIn(DATABASE_MS),
+    ...(ring !== undefined && { ring }),
+    ...(digestKey !== undefined && { digestKey }),
+  });
+  // The directory of an embedded database is given free.
+  if (databaseUrl === undefined) await database.close();
+  return findings;
+}
