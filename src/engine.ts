@@ -13,7 +13,7 @@ import type { TakeTurn } from './flow/heard.ts';
 import type { Menu } from './flow/menu.ts';
 import type { TakeNotice } from './flow/notice.ts';
 import type { ServiceCodes } from './flow/service-code.ts';
-import { makeJudge } from './judge.ts';
+import { CHECKED, makeJudge } from './judge.ts';
 import { Menus } from './menus.ts';
 import { Box } from './seal/box.ts';
 import { Digests } from './seal/digests.ts';
@@ -83,6 +83,8 @@ export type Engine = Keeping & {
   switches: Switches;
   /** Closes the newest dial of a session without an END, where it is open and this caller's. */
   closeSession(sessionKey: Buffer, caller: Buffer): Promise<void>;
+  /** How many checks of PINs have come to which verdict since this engine was opened. */
+  pinChecks: ReadonlyMap<string, number>;
 };
 
 /** What keeps people's things: opened by the commands too, which take no turns. */
@@ -162,6 +164,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
   );
   const switches = new Switches(database.sql);
   await switches.look();
+  const pinChecks = new Map<string, number>(CHECKED.map((verdict) => [verdict, 0]));
   const takeTurn = makeTakeTurn({
     turns,
     menus,
@@ -170,7 +173,15 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     codes: settings.codes,
     ttl: settings.ttl,
     isOff: (service) => switches.isOff(service),
-    judge: makeJudge({ db: kysely, accounts, attempts, slots: new PinSlots(), pending, digests }),
+    judge: makeJudge({
+      db: kysely,
+      accounts,
+      attempts,
+      slots: new PinSlots(),
+      pending,
+      digests,
+      checked: (verdict) => pinChecks.set(verdict, (pinChecks.get(verdict) ?? 0) + 1),
+    }),
     facts: {
       ixo: ixoFacts(accounts, messages, random),
       airtime: airtimeFacts(ledger, messages, random),
@@ -216,7 +227,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     if (dial !== undefined && !dial.over) await turns.close(dial);
   };
   const sessions = new Sessions(database.sql, box);
-  return { ...keeping, takeTurn, takeNotice, menus, switches, sessions, closeSession };
+  return { ...keeping, takeTurn, takeNotice, menus, switches, sessions, closeSession, pinChecks };
 }
 
 function sqlOf(tx: Transaction<Tables>): Sql {

@@ -20,6 +20,9 @@ export type Heard = {
 
 export type Judge = (heard: Heard) => Promise<Verdict>;
 
+/** What the check of an account's PIN comes to. */
+export const CHECKED = ['right', 'change', 'link', 'linkAndChange', 'wrong', 'locked', 'malformed'] as const;
+
 export type JudgeParts = {
   db: Db;
   accounts: Accounts;
@@ -28,6 +31,8 @@ export type JudgeParts = {
   /** Seals what is kept of a first new PIN until it has been typed again. */
   pending: PendingPins;
   digests: Digests;
+  /** Told what each check of an account's PIN came to; not of what is set or typed again. */
+  checked(verdict: string): void;
 };
 
 /**
@@ -35,19 +40,25 @@ export type JudgeParts = {
  */
 export function makeJudge(parts: JudgeParts): Judge {
   return async (heard) => {
-    const { ask, state, msisdn } = heard;
-    const pin = heard.typed.trim();
-    if (!new RegExp(`^\\d{${PIN_DIGITS}}$`).test(pin)) return { verdict: 'malformed' };
-    if (ask.answer.kind === 'pin') return checkPin(parts, heard, pin);
-    const account = await changing(parts, state);
-    if (account === 'out') return { verdict: 'locked' };
-    if (ask.answer.kind === 'pinAgain') {
-      const first = parts.pending.open(state.vars[ask.answer.of] ?? '');
-      return { verdict: (await parts.slots.run(() => matchesPin(pin, first))) ? 'same' : 'different' };
-    }
-    if (isWeakPin(pin, msisdn)) return { verdict: 'weak' };
-    return parts.slots.run(() => newPin(parts, account, pin));
+    const judged = await judge(parts, heard);
+    if (heard.ask.answer.kind === 'pin') parts.checked(judged.verdict);
+    return judged;
   };
+}
+
+async function judge(parts: JudgeParts, heard: Heard): Promise<Verdict> {
+  const { ask, state, msisdn } = heard;
+  const pin = heard.typed.trim();
+  if (!new RegExp(`^\\d{${PIN_DIGITS}}$`).test(pin)) return { verdict: 'malformed' };
+  if (ask.answer.kind === 'pin') return checkPin(parts, heard, pin);
+  const account = await changing(parts, state);
+  if (account === 'out') return { verdict: 'locked' };
+  if (ask.answer.kind === 'pinAgain') {
+    const first = parts.pending.open(state.vars[ask.answer.of] ?? '');
+    return { verdict: (await parts.slots.run(() => matchesPin(pin, first))) ? 'same' : 'different' };
+  }
+  if (isWeakPin(pin, msisdn)) return { verdict: 'weak' };
+  return parts.slots.run(() => newPin(parts, account, pin));
 }
 
 /** A PIN that was sent by SMS, or that somebody saw, is to be replaced by another one. */

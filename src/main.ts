@@ -161,6 +161,7 @@ async function main(): Promise<void> {
     },
     connections: database.connections,
     services: () => menus.services().map((service) => ({ service, off: switches.isOff(service) })),
+    pinChecks: () => engine.pinChecks,
     ping: () => sql`select 1`.execute(kysely),
   });
   await queue.work([

@@ -64,6 +64,14 @@ export type TakeTurn = {
   (heard: Heard, deadline: Deadline): Promise<Answer>;
 };
 
+/**
+ * Why a turn was answered that the service is unavailable, as operators count it: more waits than can be served in
+ * time; too late; no database; a race without an end; too many PINs at once; and whatever else went wrong.
+ */
+export const REASONS = ['shed', 'deadline', 'database_away', 'contested', 'pins_busy', 'other'] as const;
+
+export type Reason = (typeof REASONS)[number];
+
 /** When an answer is due, on the monotonic clock, in milliseconds. */
 export type Deadline = {
   /** Milliseconds left, never below zero. */

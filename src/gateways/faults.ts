@@ -1,4 +1,5 @@
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
+import { REASONS, type Reason } from '../flow/heard.ts';
 
 /** In words, what is wrong with a request and which fields are out of rule; never what stands in them. */
 export function whatIsWrong(error: Error, status: number): string {
@@ -11,4 +12,10 @@ export function whatIsWrong(error: Error, status: number): string {
   return named.length === 0
     ? 'The body is no object of fields'
     : `Out of rule or missing: ${named.join(', ')}`;
+}
+
+/** Why an error left a turn without its answer: by the code that it carries. */
+export function reasonOf(error: unknown): Reason {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return REASONS.find((reason) => reason === code) ?? 'other';
 }

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
-import { whatIsWrong } from './faults.ts';
+import { reasonOf, whatIsWrong } from './faults.ts';
 import { isTheirs } from './screens.ts';
 
 /**
@@ -52,7 +52,10 @@ export function refuseFor(reply: FastifyReply, seconds: number): FastifyReply {
 export function answerInJson(app: FastifyInstance): void {
   app.setErrorHandler((error: Error & { statusCode?: number; validation?: unknown }, request, reply) => {
     const theirs = isTheirs(error);
-    if (request.turn !== undefined) request.turn.outcome = theirs ? 'invalid' : 'unavailable';
+    if (request.turn !== undefined) {
+      request.turn.outcome = theirs ? 'invalid' : 'unavailable';
+      if (!theirs) request.turn.reason = reasonOf(error);
+    }
     if (theirs) return refuse(reply, 'bad_request', whatIsWrong(error, error.statusCode ?? 400));
     request.log.error({ err: error }, 'a request failed');
     return refuse(reply, 'unavailable');

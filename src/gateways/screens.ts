@@ -8,8 +8,9 @@ import type {
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
-import type { Answer, Heard, TakeTurn } from '../flow/heard.ts';
+import type { Answer, Heard, Reason, TakeTurn } from '../flow/heard.ts';
 import { type Screen, screenText } from '../flow/screen.ts';
+import { reasonOf } from './faults.ts';
 
 /**
  * What all gateways share that are answered in screens, `CON …` or `END …`: the fields of a request, the four
@@ -91,6 +92,8 @@ export const WORDS = {
 export type TurnFacts = {
   gateway: string;
   outcome: TurnOutcome;
+  /** Of what is `unavailable`. */
+  reason?: Reason;
   service?: string;
   node?: string;
   msisdn?: string;
@@ -234,7 +237,10 @@ export function answerPlainly(app: FastifyInstance, name: string): void {
   app.setErrorHandler((error: Error & { statusCode?: number; validation?: unknown }, request, reply) => {
     const outcome = isTheirs(error) ? 'invalid' : 'unavailable';
     request.turn = { gateway: name, ...request.turn, outcome };
-    if (outcome === 'unavailable') request.log.error({ err: error }, 'a turn failed');
+    if (outcome === 'unavailable') {
+      request.turn.reason = reasonOf(error);
+      request.log.error({ err: error }, 'a turn failed');
+    }
     return plain(reply.code(200), outcome, WORDS[outcome]);
   });
 }

@@ -1,11 +1,14 @@
 import type { FastifyInstance } from 'fastify';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { REASONS, type Reason } from '../flow/heard.ts';
 import type { Guard } from '../guard.ts';
 
 /** What one turn adds to the counts. No label ever holds a phone number, a session id or anything typed. */
 export type CountedTurn = {
   gateway: string;
   outcome: string;
+  /** Of what is `unavailable`. */
+  reason?: Reason;
   service?: string;
   node?: string;
   seconds: number;
@@ -14,13 +17,15 @@ export type CountedTurn = {
 export type MetricsParts = {
   guard: Guard;
   activeSessions(): Promise<number>;
-  /** What has not been delivered, by kind and state. */
-  deliveries(): Promise<{ kind: string; state: string; count: number }[]>;
+  /** What has not been delivered, by kind and state, and how many seconds the oldest has been there. */
+  deliveries(): Promise<{ kind: string; state: string; count: number; oldest: number }[]>;
   /** Requests for help that are not closed, by state, and how many seconds the oldest has waited. */
   tasks(): Promise<{ state: string; count: number; oldest: number }[]>;
   connections(): { total: number; idle: number; waiting: number };
   /** Every service, and whether it is switched off. */
   services(): { service: string; off: boolean }[];
+  /** How many checks of PINs have come to which verdict since the start. */
+  pinChecks(): ReadonlyMap<string, number>;
 };
 
 /** The process's metrics (Prometheus text format), and the functions that count turns and callbacks. */
@@ -28,11 +33,31 @@ export function makeMetrics(parts: MetricsParts) {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
+  const deliveries = shared(parts.deliveries);
+  const tasks = shared(parts.tasks);
   const turns = new Counter({
     name: 'ussd_turns_total',
     help: 'Turns by gateway and outcome',
     labelNames: ['gateway', 'outcome'],
     registers,
+  });
+  const unavailable = new Counter({
+    name: 'ussd_unavailable_total',
+    help: 'Turns answered that the service is unavailable, by reason',
+    labelNames: ['reason'],
+    registers,
+  });
+  // From the start: of a series that begins with its first failure no increase is seen.
+  for (const reason of REASONS) unavailable.inc({ reason }, 0);
+  new Counter({
+    name: 'ussd_pin_checks_total',
+    help: 'Checks of the PIN of an account by what they came to; new PINs are not counted, copies that race are',
+    labelNames: ['verdict'],
+    registers,
+    collect() {
+      this.reset();
+      for (const [verdict, count] of parts.pinChecks()) this.inc({ verdict }, count);
+    },
   });
   const duration = new Histogram({
     name: 'ussd_turn_duration_seconds',
@@ -73,9 +98,22 @@ export function makeMetrics(parts: MetricsParts) {
     labelNames: ['kind', 'state'],
     registers,
     async collect() {
-      const counts = await parts.deliveries().catch(() => undefined);
+      const counts = await deliveries();
       this.reset();
       for (const { kind, state, count } of counts ?? []) this.set({ kind, state }, count);
+    },
+  });
+  new Gauge({
+    name: 'ussd_outbox_oldest_seconds',
+    help:
+      'How long the oldest queued delivery of each kind has waited since it was first queued, tries and the waits ' +
+      'between them included; one that an operator queues again counts from then too',
+    labelNames: ['kind'],
+    registers,
+    async collect() {
+      const counts = await deliveries();
+      this.reset();
+      for (const { kind, state, oldest } of counts ?? []) if (state === 'queued') this.set({ kind }, oldest);
     },
   });
   for (const [name, help, value] of [
@@ -88,9 +126,9 @@ export function makeMetrics(parts: MetricsParts) {
       labelNames: ['state'],
       registers,
       async collect() {
-        const tasks = await parts.tasks().catch(() => undefined);
+        const waiting = await tasks();
         this.reset();
-        for (const { state, ...task } of tasks ?? []) this.set({ state }, task[value]);
+        for (const { state, ...task } of waiting ?? []) this.set({ state }, task[value]);
       },
     });
   }
@@ -115,8 +153,9 @@ export function makeMetrics(parts: MetricsParts) {
     },
   });
 
-  const count = ({ gateway, outcome, service, node, seconds }: CountedTurn) => {
+  const count = ({ gateway, outcome, reason = 'other', service, node, seconds }: CountedTurn) => {
     turns.inc({ gateway, outcome });
+    if (outcome === 'unavailable') unavailable.inc({ reason });
     duration.observe({ outcome }, seconds);
     if (outcome === 'ok' && service !== undefined && node !== undefined) screens.inc({ service, node });
   };
@@ -139,4 +178,17 @@ export function makeMetrics(parts: MetricsParts) {
   };
 
   return { count, countCallback, routes };
+}
+
+/** One question for all metrics of a scrape that want its answer; undefined where there is none. */
+function shared<T>(ask: () => Promise<T>): () => Promise<T | undefined> {
+  let asked: Promise<T | undefined> | undefined;
+  return () => {
+    asked ??= ask()
+      .catch(() => undefined)
+      .finally(() => {
+        asked = undefined;
+      });
+    return asked;
+  };
 }

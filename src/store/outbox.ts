@@ -112,11 +112,21 @@ export async function listDeliveries(
   return rows.map((row) => ({ ...row, queuedAt: row.queuedAt ?? '' }));
 }
 
-/** How many deliveries there are that have not been made, by kind and state. */
-export async function countDeliveries(db: Db): Promise<{ kind: string; state: string; count: number }[]> {
+/**
+ * How many deliveries there are that have not been made, by kind and state, and for how long the oldest has been
+ * there; in seconds.
+ */
+export async function countDeliveries(
+  db: Db,
+): Promise<{ kind: string; state: OutboxState; count: number; oldest: number }[]> {
   return db
     .selectFrom('outbox')
-    .select(['kind', 'state', sql<number>`count(*)::int`.as('count')])
+    .select([
+      'kind',
+      'state',
+      sql<number>`count(*)::int`.as('count'),
+      sql<number>`extract(epoch from clock_timestamp() - min(queued_at))::float8`.as('oldest'),
+    ])
     .where('state', '<>', 'done')
     .groupBy(['kind', 'state'])
     .execute();

@@ -1,4 +1,4 @@
-import type { Deadline } from '../flow/heard.ts';
+import type { Deadline, Reason } from '../flow/heard.ts';
 
 /** One row as a driver returns it: `bytea` is a Uint8Array, `date` and big numbers are asked for as text. */
 export type Row = Record<string, unknown>;
@@ -11,7 +11,7 @@ export type Sql = (name: string, text: string, values: unknown[]) => Promise<Row
 
 /** The database is away, too slow, or full: the request may be tried again. */
 export class Unavailable extends Error {
-  readonly code: 'database_away' | 'deadline' | 'shed' | 'contested';
+  readonly code: Exclude<Reason, 'pins_busy' | 'other'>;
   constructor(code: Unavailable['code'], cause?: unknown) {
     super(code, { cause });
     this.code = code;

@@ -141,6 +141,7 @@ export async function serve(t: Test, db: Database, serving: Serving): Promise<Se
     },
     connections: db.connections,
     services: () => [],
+    pinChecks: () => engine.pinChecks,
     ping: async () => {},
   });
   t.teardown(() => app.close());
