@@ -149,12 +149,6 @@ export async function openEngine(database: Database, settings: EngineSettings): 
   const pending = new PendingPins(new Box(settings.ring, 'pins'));
   await makePartitions(kysely);
   await seedInstruments(kysely, shippedCatalogue);
-  const turns = new Turns(database.sql, database.laneSql, box, {
-    midnightSeconds: settings.midnightSeconds ?? MIDNIGHT_SECONDS,
-    ttl: settings.ttl,
-    recalls: settings.recalls ?? true,
-    makePartitions: async () => void (await makePartitions(kysely)),
-  });
   const menus = await Menus.open(
     {
       store: (hash, service, document) => storeMenu(kysely, hash, service, document),
@@ -162,6 +156,13 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     },
     settings.documents,
   );
+  const turns = new Turns(database.sql, database.laneSql, box, {
+    midnightSeconds: settings.midnightSeconds ?? MIDNIGHT_SECONDS,
+    ttl: settings.ttl,
+    recalls: settings.recalls ?? true,
+    documents: menus,
+    makePartitions: async () => void (await makePartitions(kysely)),
+  });
   const switches = new Switches(database.sql);
   await switches.look();
   const pinChecks = new Map<string, number>(CHECKED.map((verdict) => [verdict, 0]));
@@ -226,7 +227,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     const dial = await turns.dialAt(sessionKey, caller, 'infinity');
     if (dial !== undefined && !dial.over) await turns.close(dial);
   };
-  const sessions = new Sessions(database.sql, box);
+  const sessions = new Sessions(database.sql, box, menus);
   return { ...keeping, takeTurn, takeNotice, menus, switches, sessions, closeSession, pinChecks };
 }
 

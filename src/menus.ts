@@ -57,6 +57,11 @@ export class Menus {
     return loaded;
   }
 
+  /** The version with this number, where this instance has had it. */
+  known(id: number): Menu | undefined {
+    return this.#byId.get(id);
+  }
+
   /** The version with this number, from the database where another instance stored it. */
   async pinned(id: number): Promise<Menu> {
     const known = this.#byId.get(id);

@@ -7,7 +7,6 @@ import { sql } from 'kysely';
 import t, { type Test } from 'tap';
 import { smsDelivery } from '../src/effects/sms.ts';
 import { type Keeping, openKeeping } from '../src/engine.ts';
-import { unpack } from '../src/flow/memory.ts';
 import type { SmsProvider } from '../src/providers/provider.ts';
 import { smsSimulator } from '../src/providers/simulator.ts';
 import { startQueue } from '../src/queue.ts';
@@ -80,7 +79,7 @@ const TABLES: Record<string, { of?: string; columns: Record<string, Column> }> =
         opens: (row, { turns }) => {
           const dial = { day: row.day as string, dial: row.dial as number };
           const bound = rowKey(at(row, 'session_key'), dial, at(row, 'address'));
-          return JSON.stringify(unpack(turns.open(at(row, 'sealed'), bound, dial.day)));
+          return turns.open(at(row, 'sealed'), bound, dial.day).toString();
         },
       },
     },

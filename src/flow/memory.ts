@@ -1,5 +1,7 @@
 import type { Customer } from './heard.ts';
-import type { Screen } from './screen.ts';
+import { Lasting } from './lasting.ts';
+import { inLanguage, type Menu, type Node, nodeNamed, optionsOf, wordsOf } from './menu.ts';
+import type { Screen, ScreenOption } from './screen.ts';
 import type { State } from './state.ts';
 
 /** What a turn's row seals: the session's memory, the reply, and what binds them to the request. */
@@ -21,12 +23,22 @@ export type Memory = {
   opening?: { sessionId: string; msisdn: string; customer?: Customer };
 };
 
-/** The first place says how to read the rest; a later layout takes the next number. */
-const LAYOUT = 1;
+/** A memory without what was shown. */
+export type Unshown = Omit<Memory, 'screen'>;
+
+/**
+ * The first place says how to read the rest; a later layout takes the next number. The first one had every word and
+ * label in the row: it is still read, and nobody writes it.
+ */
+const WRITTEN_OUT = 1;
+const LAYOUT = 2;
+
+/** A text that stands in the document, word for word: what the dial is pinned to need not be in every row of it. */
+const AS_IN_DOCUMENT = 1;
 
 /** Positions instead of names, and trailing defaults left out: the row is most of what a turn costs. */
 type Packed = [
-  layout: typeof LAYOUT,
+  layout: typeof LAYOUT | typeof WRITTEN_OUT,
   serviceCode: string,
   node: string,
   language: string,
@@ -35,8 +47,8 @@ type Packed = [
   vars: Record<string, string>,
   end: 0 | 1,
   shown: string,
-  words: string,
-  options: string[],
+  words: string | typeof AS_IN_DOCUMENT,
+  options: string[] | typeof AS_IN_DOCUMENT,
   page: number,
   turns: number,
   items: Record<string, Record<string, string>>,
@@ -48,9 +60,13 @@ type Packed = [
   resume: [sessionKey: string, day: string, dial: number, address: string] | null,
 ];
 
-/** Memory as bytes, to be sealed. */
-export function pack(memory: Memory): Buffer {
+/** What a screen says where nothing is filled in, and all of it fits: its words and options as the document has them. */
+type Printed = { words: string; options: ScreenOption[] };
+
+/** Memory as bytes, to be sealed in a row that names this document; without one every word is written out. */
+export function pack(memory: Memory, menu?: Menu): Buffer {
   const { state, screen, serviceCode, shown, heard, opening, resume } = memory;
+  const printed = menu && printedOf(menu, screen.node, state.language);
   const packed: Packed = [
     LAYOUT,
     serviceCode,
@@ -61,8 +77,10 @@ export function pack(memory: Memory): Buffer {
     state.vars,
     screen.end ? 1 : 0,
     screen.node === state.node ? '' : screen.node,
-    screen.words,
-    screen.options.flatMap(({ key, label }) => [key, label]),
+    screen.words === printed?.words ? AS_IN_DOCUMENT : screen.words,
+    isPrinted(screen.options, printed)
+      ? AS_IN_DOCUMENT
+      : screen.options.flatMap(({ key, label }) => [key, label]),
     state.page,
     (state.turns.more ? 1 : 0) + (state.turns.previous ? 2 : 0),
     state.items,
@@ -80,21 +98,34 @@ export function pack(memory: Memory): Buffer {
   return Buffer.from(JSON.stringify(packed.slice(0, length)));
 }
 
-/** The reverse of `pack`. Throws on a layout that this version does not know. */
-export function unpack(bytes: Buffer): Memory {
+/**
+ * The reverse of `pack`, with the document that the row names. Throws on a layout that this version does not know, and
+ * where the document is wanted and missing.
+ */
+export function unpack(bytes: Buffer, menu?: Menu): Memory {
+  const packed = parse(bytes);
+  return { ...withoutScreen(packed), screen: screenOf(packed, menu) };
+}
+
+/** The same without what was shown: nobody has to have the document. */
+export function unpackState(bytes: Buffer): Unshown {
+  return withoutScreen(parse(bytes));
+}
+
+function parse(bytes: Buffer): Packed {
   const packed = JSON.parse(bytes.toString()) as Packed;
-  if (packed[0] !== LAYOUT) throw new Error(`unknown layout ${String(packed[0])} of a turn's memory`);
-  const [, serviceCode, node, language, back, misses, vars, end, shownNode, words, flat, ...rest] = packed;
-  const [page, turning, items, shownAt, account, notice, heard, opening, resume] = rest;
-  const options = [];
-  for (let at = 0; at < flat.length; at += 2)
-    options.push({ key: flat[at] ?? '', label: flat[at + 1] ?? '' });
-  const screen: Screen = { end: end === 1, node: shownNode === '' ? node : shownNode, words, options };
-  if (typeof notice === 'string') screen.notice = notice;
+  if (packed[0] !== LAYOUT && packed[0] !== WRITTEN_OUT)
+    throw new Error(`unknown layout ${String(packed[0])} of a turn's memory`);
+  return packed;
+}
+
+function withoutScreen(packed: Packed): Unshown {
+  const [, serviceCode, node, language, back, misses, vars, , , , , page, turning, items, ...rest] = packed;
+  const [shownAt, account, , heard, opening, resume] = rest;
   const turns = { more: (turning & 1) > 0, previous: (turning & 2) > 0 };
   const state: State = { node, back, misses, vars, language, page, turns, items };
   if (typeof account === 'string') state.account = account;
-  const memory: Memory = { state, screen, serviceCode };
+  const memory: Unshown = { state, serviceCode };
   if (typeof shownAt === 'string') memory.shown = Buffer.from(shownAt, 'base64');
   if (typeof heard === 'string') memory.heard = heard;
   if (opening) {
@@ -113,6 +144,57 @@ export function unpack(bytes: Buffer): Memory {
     };
   }
   return memory;
+}
+
+function screenOf(packed: Packed, menu: Menu | undefined): Screen {
+  const [, , at, language, , , , end, shown, words, flat, , , , , , notice] = packed;
+  const node = shown === '' ? at : shown;
+  const printed = () => {
+    const found = menu && printedOf(menu, node, language);
+    if (found === undefined) throw new Error('the document of a turn is missing');
+    return found;
+  };
+  const screen: Screen = {
+    end: end === 1,
+    node,
+    words: words === AS_IN_DOCUMENT ? printed().words : words,
+    options: flat === AS_IN_DOCUMENT ? printed().options : pairs(flat),
+  };
+  if (typeof notice === 'string') screen.notice = notice;
+  return screen;
+}
+
+function pairs(flat: string[]): ScreenOption[] {
+  const options = [];
+  for (let at = 0; at < flat.length; at += 2)
+    options.push({ key: flat[at] ?? '', label: flat[at + 1] ?? '' });
+  return options;
+}
+
+function isPrinted(options: ScreenOption[], printed: Printed | undefined): boolean {
+  return (
+    printed !== undefined &&
+    options.length === printed.options.length &&
+    options.every(({ key, label }, at) => {
+      const other = printed.options[at] as ScreenOption;
+      return key === other.key && label === other.label;
+    })
+  );
+}
+
+const PRINTED = new Lasting<Printed>();
+
+/** Part of the layout: rows of years are read by it, so what a document and a node say must go on being this. */
+function printedOf(menu: Menu, name: string, language: string): Printed | undefined {
+  return nodeNamed(menu, name) && PRINTED.of(menu, name, language, print);
+}
+
+function print(menu: Menu, name: string, language: string): Printed {
+  const node = nodeNamed(menu, name) as Node;
+  return {
+    words: inLanguage(wordsOf(node), language),
+    options: optionsOf(node).map(({ key, label }) => ({ key, label: inLanguage(label, language) })),
+  };
 }
 
 function packedOpening({ sessionId, msisdn, customer }: NonNullable<Memory['opening']>): Packed[18] {

@@ -4,7 +4,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Answer, Deadline, Heard, TakeTurn, Unheard } from '../flow/heard.ts';
-import type { Memory } from '../flow/memory.ts';
+import type { Memory, Unshown } from '../flow/memory.ts';
 import type { Menu } from '../flow/menu.ts';
 import { Answered } from './answered.ts';
 import { answerInJson, inJson, JsonError, type JsonErrorCode, refuse, refuseFor } from './json-errors.ts';
@@ -41,7 +41,7 @@ const ProcessRequest = z.object({
 
 /** A session as it stands. */
 export type OpenSession = {
-  opening: Memory;
+  opening: Unshown;
   last: Memory;
   closed: boolean;
   /** Milliseconds since the newest turn; when that was, since 1970; and its address. */

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Selectable, sql } from 'kysely';
-import { unpack } from '../flow/memory.ts';
+import { unpackState } from '../flow/memory.ts';
 import { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import type { KeyRing } from '../seal/keys.ts';
@@ -491,7 +491,7 @@ function byDay<T extends { day: string }>(rows: T[]): Map<string, T[]> {
 /** The Customer ID that was typed before this turn: a wrong one is counted too, under a digest of it and the phone. */
 function typedIn(box: Box, sealed: Uint8Array, bound: Buffer, day: string): string | undefined {
   try {
-    return unpack(box.open(sealed, bound, day)).state.vars.customerId;
+    return unpackState(box.open(sealed, bound, day)).state.vars.customerId;
   } catch {
     // Its key has left the ring, or a newer version wrote it. What is counted so is forgotten after three days.
     return undefined;

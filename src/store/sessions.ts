@@ -1,12 +1,12 @@
 import { Outcome } from '../flow/dial.ts';
-import { type Memory, unpack } from '../flow/memory.ts';
+import { type Memory, type Unshown, unpack, unpackState } from '../flow/memory.ts';
 import { type Box, SealError } from '../seal/box.ts';
 import { bytes, type Sql } from './sql.ts';
-import { rowKey } from './turns.ts';
+import { type Documents, rowKey } from './turns.ts';
 
 /** A dial as it stands: its first and its newest turn. */
 export type Session = {
-  opening: Memory;
+  opening: Unshown;
   last: Memory;
   /** It is over, whatever the reason. */
   ended: boolean;
@@ -70,10 +70,12 @@ const SESSION = `
 export class Sessions {
   readonly #sql: Sql;
   readonly #box: Box;
+  readonly #documents: Pick<Documents, 'pinned'>;
 
-  constructor(sql: Sql, box: Box) {
+  constructor(sql: Sql, box: Box, documents: Pick<Documents, 'pinned'>) {
     this.#sql = sql;
     this.#box = box;
+    this.#documents = documents;
   }
 
   /** How many sessions are active. */
@@ -86,8 +88,9 @@ export class Sessions {
   async active(ttl: number, limit: number): Promise<string[]> {
     const rows = await this.#sql('sessions_active', LIST_ACTIVE, [ttl, limit]);
     return rows.flatMap((row) => {
-      const memory = this.#open(row.session_key, row, row.address, row.sealed);
-      return memory?.opening === undefined ? [] : [memory.opening.sessionId];
+      const plain = this.#open(row.session_key, row, row.address, row.sealed);
+      const opening = plain && unpackState(plain).opening;
+      return opening === undefined ? [] : [opening.sessionId];
     });
   }
 
@@ -98,16 +101,17 @@ export class Sessions {
     const opening = this.#open(row.session_key, row, row.first_address, row.first_sealed);
     const last = this.#open(row.session_key, row, row.last_address, row.last_sealed);
     if (opening === undefined || last === undefined) return undefined;
+    const menu = row.menu as number;
     return {
-      opening,
-      last,
+      opening: unpackState(opening),
+      last: unpack(last, await this.#documents.pinned(menu)),
       ended: row.ended as boolean,
       closed: row.closed as boolean,
       age: row.age_ms as number,
       at: Math.round((row.epoch as number) * 1000),
       address: bytes(row.last_address),
       service: row.service as string,
-      menu: row.menu as number,
+      menu,
     };
   }
 
@@ -117,11 +121,11 @@ export class Sessions {
     row: Record<string, unknown>,
     address: unknown,
     sealed: unknown,
-  ): Memory | undefined {
+  ): Buffer | undefined {
     const dial = { day: row.day as string, dial: row.dial as number };
     const bound = rowKey(bytes(sessionKey), dial, bytes(address));
     try {
-      return unpack(this.#box.open(bytes(sealed), bound, dial.day));
+      return this.#box.open(bytes(sealed), bound, dial.day);
     } catch (error) {
       if (error instanceof SealError) return undefined;
       throw error;

@@ -1,9 +1,10 @@
 import { type FoundDial, Outcome } from '../flow/dial.ts';
 import type { Deadline } from '../flow/heard.ts';
 import { type Memory, pack, unpack } from '../flow/memory.ts';
+import type { Menu } from '../flow/menu.ts';
 import type { Box } from '../seal/box.ts';
 import { Lane } from './lane.ts';
-import { Parents } from './parents.ts';
+import { type Kept, Parents } from './parents.ts';
 import { bytes, type Row, type Sql, SqlState, sqlState, Unavailable } from './sql.ts';
 import {
   DIAL_AT,
@@ -102,6 +103,14 @@ export type EndingDial = {
   asked: number;
 };
 
+/** The documents that rows are pinned to, by number. */
+export type Documents = {
+  /** Where it is at hand. */
+  known(id: number): Menu | undefined;
+  /** From the database, where another instance stored it; at hand from then on. */
+  pinned(id: number): Promise<Menu>;
+};
+
 type Question = { sessionKey: Buffer; addresses: Buffer[]; caller: Buffer };
 
 /**
@@ -116,12 +125,14 @@ export class Turns {
   readonly #inserts: Lane<NewTurn, number | undefined>;
   readonly #ttl: number;
   readonly #parents: Parents | undefined;
+  readonly #documents: Documents;
   readonly #makePartitions: () => Promise<void>;
 
   /**
    * @param settings.midnightSeconds openings this close to midnight UTC are to be taken under a lock
    * @param settings.ttl a session idle for longer is expired; in milliseconds
    * @param settings.recalls turns that were inserted are kept for a moment, so that the next one needs no look-up
+   * @param settings.documents what a screen says that is no more than the document does is not in the row
    * @param settings.makePartitions called when a row finds no partition, before it is tried once more
    */
   constructor(
@@ -132,6 +143,7 @@ export class Turns {
       midnightSeconds: number;
       ttl: number;
       recalls: boolean;
+      documents: Documents;
       makePartitions: () => Promise<void>;
     },
   ) {
@@ -140,6 +152,7 @@ export class Turns {
     this.#midnightSeconds = settings.midnightSeconds;
     this.#ttl = settings.ttl;
     this.#parents = settings.recalls ? new Parents() : undefined;
+    this.#documents = settings.documents;
     this.#makePartitions = settings.makePartitions;
     this.#lookUps = new Lane(
       (questions) => this.#askMany(laneSql, questions),
@@ -180,7 +193,7 @@ export class Turns {
         age,
         at: milliseconds(at),
         ended: hasEnded(outcome),
-        memory: this.#memoryOf(kept.sealed, rowKey(sessionKey, kept, kept.address), day),
+        memory: this.#memoryOf(kept, rowKey(sessionKey, kept, kept.address), day),
       },
       behind: { address: kept.address, at },
     };
@@ -206,7 +219,7 @@ export class Turns {
 
   /** The newest turn of a session's newest dial. */
   async newest(sessionKey: Buffer, caller: Buffer): Promise<FoundNewest> {
-    const row = first(await this.#sql('turns_newest', NEWEST, [sessionKey, caller]));
+    const row = first(await this.#read(this.#sql, 'turns_newest', NEWEST, [sessionKey, caller]));
     const { turn, ...found } = this.#found(row, sessionKey);
     const addresses = ((row.addresses as Uint8Array[] | null) ?? []).map(bytes);
     return turn === undefined ? { ...found, addresses } : { ...found, turn, addresses };
@@ -218,13 +231,13 @@ export class Turns {
     dial: { day: string; dial: number },
     address: Buffer,
   ): Promise<KnownTurn | undefined> {
-    const [row] = await this.#sql('turns_read', READ, [sessionKey, dial.day, dial.dial, address]);
+    const [row] = await this.#read(this.#sql, 'turns_read', READ, [sessionKey, dial.day, dial.dial, address]);
     return row && this.#turn(row, sessionKey, dial);
   }
 
   /** The turn with which the service ended a dial. */
   async theEnd(sessionKey: Buffer, dial: FoundDial): Promise<KnownTurn | undefined> {
-    const [row] = await this.#sql('turns_end', THE_END, [sessionKey, dial.day, dial.dial]);
+    const [row] = await this.#read(this.#sql, 'turns_end', THE_END, [sessionKey, dial.day, dial.dial]);
     return row && this.#turn(row, sessionKey, dial);
   }
 
@@ -240,7 +253,7 @@ export class Turns {
 
   /** The newest dial of a phone on a service, yesterday's or today's. */
   async lastDial(phone: Buffer, service: string): Promise<WholeDial | undefined> {
-    const rows = await this.#sql('turns_last_dial', LAST_DIAL, [phone, service]);
+    const rows = await this.#read(this.#sql, 'turns_last_dial', LAST_DIAL, [phone, service]);
     const [first] = rows;
     if (first === undefined) return undefined;
     const dial = {
@@ -289,12 +302,24 @@ export class Turns {
       midnightSeconds: -1,
       ttl: this.#ttl,
       recalls: false,
+      documents: this.#documents,
       makePartitions: this.#makePartitions,
     });
   }
 
+  /** Rows of turns, with the documents that they are pinned to at hand. */
+  async #read(sql: Sql, name: string, text: string, values: unknown[]): Promise<Row[]> {
+    const rows = await sql(name, text, values);
+    const wanted = new Set<number>();
+    for (const { menu } of rows)
+      if (typeof menu === 'number' && this.#documents.known(menu) === undefined) wanted.add(menu);
+    // One that cannot be had is missed when its turn is opened: it must not hide all the others.
+    if (wanted.size > 0) await Promise.allSettled(Array.from(wanted, (id) => this.#documents.pinned(id)));
+    return rows;
+  }
+
   async #askMany(sql: Sql, questions: Question[]): Promise<Found[]> {
-    const rows = await sql('turns_look_up', LOOK_UP, [
+    const rows = await this.#read(sql, 'turns_look_up', LOOK_UP, [
       questions.map((_, i) => i),
       questions.map((question) => question.sessionKey),
       questions.map((question) => Buffer.concat(question.addresses)),
@@ -363,7 +388,11 @@ export class Turns {
 
   #sealed(turns: NewTurn[]): Buffer[] {
     return turns.map((turn) =>
-      this.#box.seal(pack(turn.memory), rowKey(turn.sessionKey, turn, turn.address), turn.day),
+      this.#box.seal(
+        pack(turn.memory, this.#documents.known(turn.menu)),
+        rowKey(turn.sessionKey, turn, turn.address),
+        turn.day,
+      ),
     );
   }
 
@@ -414,26 +443,30 @@ export class Turns {
 
   #turn(row: Row, sessionKey: Buffer, dial: { day: string; dial: number }): KnownTurn {
     const address = bytes(row.address);
-    const sealed = bytes(row.sealed);
+    const menu = row.menu as number;
     return {
       address,
       hop: row.hop as number,
       phone: bytes(row.phone),
       service: row.service as string,
-      menu: row.menu as number,
+      menu,
       age: row.turn_age_ms as number,
       at: milliseconds(row.turn_epoch),
       outcome: row.turn_outcome as Outcome,
       ended: row.turn_ended as boolean,
-      memory: this.#memoryOf(sealed, rowKey(sessionKey, dial, address), dial.day),
+      memory: this.#memoryOf(
+        { sealed: bytes(row.sealed), menu },
+        rowKey(sessionKey, dial, address),
+        dial.day,
+      ),
     };
   }
 
   /** Opens a seal when it is first asked for, and once. */
-  #memoryOf(sealed: Buffer, key: Buffer, day: string): () => Memory {
+  #memoryOf({ sealed, menu }: Pick<Kept, 'sealed' | 'menu'>, key: Buffer, day: string): () => Memory {
     let memory: Memory | undefined;
     return () => {
-      memory ??= unpack(this.#box.open(sealed, key, day));
+      memory ??= unpack(this.#box.open(sealed, key, day), this.#documents.known(menu));
       return memory;
     };
   }

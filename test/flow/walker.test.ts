@@ -144,8 +144,9 @@ test('a hundred thousand turns at random', (t) => {
       check(at.state.misses <= menu.tries && at.state.back.length <= 8, 'bounded');
       check(at.state.node !== menu.root || at.state.account === undefined, 'nobody is logged in at home');
       const kept = { state: at.state, screen: at.screen, serviceCode: '*7#' };
-      const bytes = pack(kept);
-      const back = unpack(bytes);
+      const bytes = pack(kept, menu);
+      const back = unpack(bytes, menu);
+      check(screenText(back.screen) === screenText(at.screen), 'shown as it was');
       check(JSON.stringify(back.state) === JSON.stringify(ordered(at.state, back.state)), 'kept as it was');
       check(!bytes.includes(PIN), 'no PIN is kept');
       if (at.screen.end || faults.length > 0 || turns >= TURNS) break;
