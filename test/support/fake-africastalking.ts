@@ -136,6 +136,7 @@ export class FakeAfricasTalking extends FarSide<Fate> {
   protected async hear(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await request.toArray().catch(() => undefined);
     if (body === undefined) return;
+    await this.moving();
     const headers = request.headers as Record<string, string>;
     const fields = Object.fromEntries(new URLSearchParams(Buffer.concat(body).toString()));
     const path = `${request.method} ${request.url}`;

@@ -205,6 +205,7 @@ export class FakeTwilio extends FarSide<Fate> {
   protected async hear(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const read = await request.toArray().catch(() => undefined);
     if (read === undefined) return;
+    await this.moving();
     const body = Buffer.concat(read).toString();
     const { pathname, searchParams } = new URL(request.url ?? '', this.url);
     const headers = request.headers as Record<string, string>;

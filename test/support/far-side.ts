@@ -23,6 +23,8 @@ export abstract class FarSide<Fate extends string> {
   readonly #sockets = new Set<Socket>();
   readonly #waiting: { condition: () => boolean; resolve: () => void }[] = [];
   #chaos: FarSideOptions<Fate>['chaos'];
+  /** While it stands still: resolves when it goes on. */
+  #still: PromiseWithResolvers<void> | undefined;
   #server = this.#serverOf();
   #port = 0;
 
@@ -53,8 +55,16 @@ export abstract class FarSide<Fate extends string> {
     return new Promise((resolve) => this.#waiting.push({ condition, resolve }));
   }
 
-  /** `refuse`: nobody listens, and open connections end; `503`: every call is answered 503, undone. */
-  async down(how: 'refuse' | '503' = 'refuse'): Promise<void> {
+  /**
+   * `refuse`: nobody listens, and open connections end; `503`: every call is answered 503, undone; `still`: connections
+   * are taken and nothing comes, as of a process that was stopped, and when it is up again all of it is done, late,
+   * whether or not somebody still waits for the answer.
+   */
+  async down(how: 'refuse' | '503' | 'still' = 'refuse'): Promise<void> {
+    if (how === 'still') {
+      this.#still ??= Promise.withResolvers();
+      return;
+    }
     if (how === '503') {
       this.isUnavailable = true;
       return;
@@ -67,6 +77,8 @@ export abstract class FarSide<Fate extends string> {
   /** Back on the port that it had. */
   async up(): Promise<void> {
     this.isUnavailable = false;
+    this.#still?.resolve();
+    this.#still = undefined;
     if (this.#server.listening) return;
     this.#server = this.#serverOf();
     await new Promise<void>((resolve, reject) => {
@@ -77,7 +89,13 @@ export abstract class FarSide<Fate extends string> {
   }
 
   async close(): Promise<void> {
+    this.#still?.resolve();
     if (this.#server.listening) await this.down();
+  }
+
+  /** Resolves at once, or when it goes on. */
+  protected async moving(): Promise<void> {
+    await this.#still?.promise;
   }
 
   /** What becomes of the call that has just come. */

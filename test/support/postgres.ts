@@ -31,6 +31,7 @@ const READY_MS = 30_000;
 const STOP_MS = 10_000;
 /** The path of a unix socket is limited to 104 (macOS) or 108 (Linux) bytes; its name takes up to 17. */
 const SOCKET_DIRECTORY_MAX = 85;
+const SERVER_LOG = 'server.log';
 
 export type PostgresOptions = {
   /** Keep fsync on, for tests and benchmarks of durability. Default: off. */
@@ -39,6 +40,8 @@ export type PostgresOptions = {
   own?: boolean;
   /** Further server settings, for example `{ deadlock_timeout: '100ms' }`. */
   settings?: Record<string, string>;
+  /** Where its data is to be, in a directory of the caller's: a path that is not there yet. Default: with its log. */
+  data?: string;
 };
 
 export type Postgres = {
@@ -49,6 +52,8 @@ export type Postgres = {
   version: string;
   /** The postmaster's process id, while a server of our own runs. */
   readonly pid: number | undefined;
+  /** What the server wrote to its log since it was started last. */
+  said(): string;
   /** Shuts the server down and removes its files. On a given server: nothing. Safe to call twice. */
   stop(): Promise<void>;
   /** Starts again on the same port and data; shuts down first if it runs. After `kill` this is crash recovery. */
@@ -153,6 +158,7 @@ async function takeGiven(url: string): Promise<Postgres> {
     kind: 'given',
     version,
     pid: undefined,
+    said: () => '',
     stop: async () => {},
     restart: refuse,
     kill: refuse,
@@ -164,16 +170,17 @@ async function takeGiven(url: string): Promise<Postgres> {
 async function startOwn(options: PostgresOptions): Promise<Postgres> {
   const account = process.getuid?.() === 0 ? unprivileged() : undefined;
   const directory = mkdtempSync(join(tmpdir(), 'ussd-postgres-'));
+  const data = options.data ?? join(directory, 'data');
   const remove = () => {
-    releaseSharedMemory(join(directory, 'data', 'postmaster.pid'));
+    releaseSharedMemory(join(data, 'postmaster.pid'));
     rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
   };
   process.once('exit', remove);
   try {
     if (account) chownSync(directory, account.uid, account.gid);
     const binaries = findBinaries(directory, account);
-    await initdb(binaries, directory, account);
-    const postmaster = new Postmaster(binaries, directory, account, options);
+    await initdb(binaries, directory, data, account);
+    const postmaster = new Postmaster(binaries, directory, data, account, options);
     await postmaster.startOnFreePort();
     return {
       url: postmaster.url,
@@ -182,6 +189,7 @@ async function startOwn(options: PostgresOptions): Promise<Postgres> {
       get pid() {
         return postmaster.pid;
       },
+      said: () => readFileSync(join(directory, SERVER_LOG), 'utf8'),
       stop: async () => {
         await postmaster.shutDown();
         remove();
@@ -213,7 +221,7 @@ function releaseSharedMemory(pidFile: string): void {
 }
 
 /** Postgres refuses to run as root: an account that is already here and may do little. */
-function unprivileged(): Account {
+export function unprivileged(): Account {
   for (const name of ['postgres', 'nobody']) {
     const uid = spawnSync('id', ['-u', name], { encoding: 'utf8' });
     const gid = spawnSync('id', ['-g', name], { encoding: 'utf8' });
@@ -303,11 +311,11 @@ function environment(): NodeJS.ProcessEnv {
   return { ...Object.fromEntries(kept), LC_ALL: 'C' };
 }
 
-async function initdb(binaries: Binaries, directory: string, account?: Account): Promise<void> {
+async function initdb(binaries: Binaries, directory: string, data: string, account?: Account): Promise<void> {
   const child = run(
     [
       join(binaries.directory, 'initdb'),
-      `--pgdata=${join(directory, 'data')}`,
+      `--pgdata=${data}`,
       '--username=postgres',
       '--auth=trust',
       '--encoding=UTF8',
@@ -346,6 +354,7 @@ function run(command: string[], cwd: string, log: string, account?: Account): Ch
 class Postmaster {
   readonly #binaries: Binaries;
   readonly #directory: string;
+  readonly #data: string;
   readonly #account: Account | undefined;
   readonly #options: PostgresOptions;
   #port = 0;
@@ -355,9 +364,16 @@ class Postmaster {
   #pauseSentry: ChildProcess | undefined;
   #paused = false;
 
-  constructor(binaries: Binaries, directory: string, account: Account | undefined, options: PostgresOptions) {
+  constructor(
+    binaries: Binaries,
+    directory: string,
+    data: string,
+    account: Account | undefined,
+    options: PostgresOptions,
+  ) {
     this.#binaries = binaries;
     this.#directory = directory;
+    this.#data = data;
     this.#account = account;
     this.#options = options;
   }
@@ -383,7 +399,7 @@ class Postmaster {
   }
 
   async start(): Promise<void> {
-    const log = join(this.#directory, 'server.log');
+    const log = join(this.#directory, SERVER_LOG);
     rmSync(log, { force: true });
     const settings = {
       listen_addresses: '127.0.0.1',
@@ -399,7 +415,7 @@ class Postmaster {
       [
         join(this.#binaries.directory, 'postgres'),
         '-D',
-        join(this.#directory, 'data'),
+        this.#data,
         ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
       ],
       this.#directory,

@@ -70,11 +70,24 @@ export async function setStage(t: Test, options: StageOptions = {}): Promise<Sta
   };
 }
 
-/** A server of our own that keeps what it has acknowledged. */
-export async function ownServer(t: Test, settings: Record<string, string> = {}): Promise<Postgres> {
-  const server = await startPostgres({ own: true, fsync: true, settings });
+/** A server of our own that keeps what it has acknowledged; `data` as in test/support/postgres.ts. */
+export async function ownServer(
+  t: Test,
+  settings: Record<string, string> = {},
+  data?: string,
+): Promise<Postgres> {
+  const server = await startPostgres({ own: true, fsync: true, settings, ...(data && { data }) });
   t.teardown(() => server.stop());
   return server;
+}
+
+/** A connection of somebody who is not the gateway. */
+export async function stranger(t: Test, url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url });
+  client.on('error', () => {});
+  await client.connect();
+  t.teardown(() => client.end().catch(() => {}));
+  return client;
 }
 
 /** Everybody is given money, and begins. */

@@ -4,7 +4,7 @@ import pg from 'pg';
 import t, { type Test } from 'tap';
 import { checkAll } from '../../support/checker.ts';
 import type { Postgres } from '../../support/postgres.ts';
-import { answers, ownServer, type Stage, setStage, unleash } from '../../support/storm.ts';
+import { answers, ownServer, type Stage, setStage, stranger, unleash } from '../../support/storm.ts';
 
 t.setTimeout(600_000);
 
@@ -31,14 +31,6 @@ function inAStorm(name: string, fault: Break, settings: Record<string, string> =
       'the fault was noticed',
     );
   });
-}
-
-async function stranger(t: Test, url: string): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: url });
-  client.on('error', () => {});
-  await client.connect();
-  t.teardown(() => client.end().catch(() => {}));
-  return client;
 }
 
 inAStorm('Postgres is stopped for eight seconds', async (_stage, server) => {
