@@ -1,21 +1,26 @@
 import { execFile } from 'node:child_process';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { test } from 'tap';
+import pg from 'pg';
+import { type Test, test } from 'tap';
+import { startQueue } from '../src/queue.ts';
+import { openDatabase } from './support/engine.ts';
 import { environment, startGateway, TEST_KEY, temporaryDirectory } from './support/gateway.ts';
 import { queryOn } from './support/phone.ts';
 import { database, freePort, startPostgres } from './support/postgres.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
+const HOUR_OFF = join(import.meta.dirname, 'support', 'hour-off.ts');
 const OTHER_KEY = 'k1:fedcba9876543210fedcba9876543210';
 
 type Ran = { code: number; said: string; took: number };
 
-/** `npm run doctor` as a process of its own. */
-function doctor(settings: Record<string, string>): Promise<Ran> {
+/** `npm run doctor` as a process of its own; `node` is said to node itself. */
+function doctor(settings: Record<string, string>, node: string[] = []): Promise<Ran> {
   const began = performance.now();
   const env = environment({ PIN_ENCRYPTION_KEY: TEST_KEY, ...settings });
   return new Promise((resolve) => {
-    execFile(process.execPath, [MAIN, 'doctor'], { env }, (error, stdout, stderr) =>
+    execFile(process.execPath, [...node, MAIN, 'doctor'], { env }, (error, stdout, stderr) =>
       resolve({
         code: Number(error?.code ?? 0),
         said: stdout + stderr,
@@ -91,6 +96,106 @@ test('a database that is away or hangs is told of in time', async (t) => {
   t.equal(hung.code, 1);
   t.match(hung.said, /^FAIL +database /m);
   t.ok(hung.took < 15_000, `${hung.took} ms`);
+});
+
+/** One warning and nothing worse: what is named is said so, everything else is well. */
+function warnsOnly(t: Test, { code, said }: Ran, name: string, words: RegExp, remedy: RegExp): void {
+  t.equal(code, 0, 'a warning fails nothing');
+  t.same(
+    said.match(/^(warn|FAIL) +\w+/gm)?.map((start) => start.replace(/ +/, ' ')),
+    [`warn ${name}`],
+    said,
+  );
+  const [line = '', next = ''] = said.slice(said.indexOf('\nwarn') + 1).split('\n');
+  t.match(line, words);
+  t.match(next, remedy);
+}
+
+test('what is not well yet nothing fails: a warning each, with a remedy', async (t) => {
+  const { url } = await database(t);
+  const gateway = await startGateway(t, { DATABASE_URL: url });
+
+  await t.test('a clock that is an hour off', async (t) => {
+    const ran = await doctor({ DATABASE_URL: url }, [`--import=${HOUR_OFF}`]);
+    warnsOnly(t, ran, 'clock', /the database is 3(600|599)\.\d s behind$/, /-> keep both machines by NTP$/);
+  });
+
+  await t.test('a Redis that is not there, and one that takes the call and says nothing', async (t) => {
+    const sockets: Socket[] = [];
+    const silent = createServer((socket) => void sockets.push(socket));
+    const listening = Promise.withResolvers<void>();
+    silent.listen(0, '127.0.0.1', listening.resolve);
+    await listening.promise;
+    t.teardown(() => {
+      for (const socket of sockets) socket.destroy();
+      silent.close();
+    });
+    for (const port of [await freePort(), (silent.address() as { port: number }).port]) {
+      const ran = await doctor({ DATABASE_URL: url, REDIS_URL: `redis://127.0.0.1:${port}` });
+      warnsOnly(t, ran, 'redis', /does not answer$/, /-> start it, or mend REDIS_URL; until then every/);
+      t.ok(ran.took < 15_000, `${ran.took} ms`);
+    }
+    t.ok(sockets.length > 0, 'the silent one was called');
+  });
+
+  t.equal(await gateway.stop(), 0);
+});
+
+test('a queue that nobody works on, and what was given up', async (t) => {
+  const { url, db } = await openDatabase(t);
+  await (await startGateway(t, { DATABASE_URL: url })).stop();
+  const query = await queryOn(t, url);
+  const queue = await startQueue(db, () => {});
+  t.teardown(() => queue.stop());
+  const id = '00000000-0000-4000-8000-000000000001';
+  await db.kysely.transaction().execute((tx) => queue.enqueue(tx, 'sms', { id }));
+
+  const young = await doctor({ DATABASE_URL: url });
+  t.match(young.said, /^ok +queue +1 jobs are due, the oldest for \d+ s; 0 were given up$/m);
+  await query(`update pgboss.job set start_after = start_after - interval '301 seconds' where name = 'sms'`);
+  const ran = await doctor({ DATABASE_URL: url });
+  warnsOnly(
+    t,
+    ran,
+    'queue',
+    /1 jobs are due, the oldest for 3\d\d s; 0 were given up$/,
+    /-> no instance works on them: start one/,
+  );
+  await query(`update pgboss.job set start_after = now() + interval '1 hour' where name = 'sms'`);
+  const later = await doctor({ DATABASE_URL: url });
+  t.match(later.said, /^ok +queue +0 jobs are due, the oldest for 0 s/m, 'what comes later is not due');
+  await query(`update outbox set state = 'dead', ended_at = now()`);
+  const dead = await doctor({ DATABASE_URL: url });
+  warnsOnly(t, dead, 'queue', /; 1 were given up$/, /-> GET \/api\/effects\?state=dead lists them/);
+});
+
+test('a server whose connections are nearly all used', async (t) => {
+  const server = await startPostgres({ own: true, settings: { max_connections: '40' } });
+  t.teardown(() => server.stop());
+  const { url } = await database(t, { server: server.url });
+  await (await startGateway(t, { DATABASE_URL: url })).stop();
+  const held: pg.Client[] = [];
+  t.teardown(() => Promise.all(held.map((client) => client.end())));
+  const hold = async (count: number) => {
+    while (held.length < count) {
+      const client = new pg.Client({ connectionString: url });
+      client.on('error', () => {});
+      await client.connect();
+      held.push(client);
+    }
+  };
+  await hold(24);
+  const before = await doctor({ DATABASE_URL: url });
+  t.match(before.said, /^ok +connections +2\d of 40 are used$/m);
+  await hold(33);
+  const ran = await doctor({ DATABASE_URL: url });
+  warnsOnly(
+    t,
+    ran,
+    'connections',
+    /3\d of 40 are used$/,
+    /-> fewer instances, a pooler, or a higher max_conn/,
+  );
 });
 
 test('the embedded database, before its first start and while it is held', async (t) => {
