@@ -1,6 +1,7 @@
 /** What operators count beside turns and screens: how old the outbox is, why turns failed, what PINs came to. */
 import { connect } from 'node:net';
 import { fastify } from 'fastify';
+import { sql } from 'kysely';
 import t, { type Test } from 'tap';
 import { makeMetrics } from '../src/operator/metrics.ts';
 import { countDeliveries } from '../src/store/outbox.ts';
@@ -167,6 +168,20 @@ t.test('what checks of PINs came to', async (t) => {
   for (const pin of ['60000', '60007', '60014']) await logIn(phone, id, pin);
   t.equal(await logIn(phone, id), LOCKED);
   t.strictSame(await checks(), { ...none, right: 1, malformed: 1, wrong: 3, locked: 1 });
+});
+
+t.test('who waits for a connection', async (t) => {
+  const { url } = await database(t);
+  const gateway = await startGateway(t, { DATABASE_URL: url });
+  const waiting = async () =>
+    valuesOf(await metricsOf(gateway), 'ussd_database_connections', 'state').waiting;
+  for (const scrape of [1, 2, 3, 4]) t.equal(await waiting(), 0, `nobody, also not scrape ${scrape} itself`);
+
+  const { db } = await openDatabase(t);
+  const slow = Array.from({ length: 10 }, () => sql`select pg_sleep(0.5)`.execute(db.kysely));
+  await eventually('those who find every connection taken', async () => db.connections().waiting > 0);
+  await Promise.all(slow);
+  t.equal(db.connections().waiting, 0);
 });
 
 /**

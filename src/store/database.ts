@@ -67,9 +67,15 @@ export function openPostgres(url: string, onLost: (error: Error) => void, pooler
     laneSql: statements(lane, prepared),
     boss: { connectionString: url, pooler },
     connections: () => {
-      const count = (what: 'totalCount' | 'idleCount' | 'waitingCount') =>
-        pools.reduce((sum, { [what]: some }) => sum + some, 0);
-      return { total: count('totalCount'), idle: count('idleCount'), waiting: count('waitingCount') };
+      const sum = (count: (pool: pg.Pool) => number) => pools.reduce((all, pool) => all + count(pool), 0);
+      return {
+        total: sum(({ totalCount }) => totalCount),
+        idle: sum(({ idleCount }) => idleCount),
+        // pg counts those too who are given a connection in the next tick: the queries of every scrape itself.
+        waiting: sum(({ waitingCount, idleCount, totalCount, options }) =>
+          Math.max(0, waitingCount - idleCount - (options.max - totalCount)),
+        ),
+      };
     },
     close: async () => {
       await Promise.all(pools.map((each) => each.end()));
