@@ -18,8 +18,6 @@ import { type Gateway, post, startGateway } from './support/gateway.ts';
 import { eventually, freshNumber, type Query, queryOn } from './support/phone.ts';
 import { database, startPostgres } from './support/postgres.ts';
 
-t.setTimeout(180_000);
-
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
 const JSON_TYPE = { 'content-type': 'application/json' };
 

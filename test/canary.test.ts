@@ -7,8 +7,6 @@ import { dump, foundIn, tables } from './support/canary.ts';
 import { type Gateway, post, send, startGateway, temporaryDirectory } from './support/gateway.ts';
 import { database, type Postgres, startPostgres } from './support/postgres.ts';
 
-t.setTimeout(120_000);
-
 const PHONE = '+254700999111';
 const OTHER_PHONE = '+254700999222';
 const SESSION = 'CANARYSESSION-5b1e';

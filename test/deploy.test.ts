@@ -8,8 +8,6 @@ import { z } from 'zod';
 import { readConfig } from '../src/config.ts';
 import { startGateway } from './support/gateway.ts';
 
-t.setTimeout(120_000);
-
 const ROOT = join(import.meta.dirname, '..');
 const RULES = 'deploy/prometheus-rules.yml';
 const DASHBOARD = 'deploy/grafana-dashboard.json';

@@ -8,8 +8,6 @@ import t, { type Test } from 'tap';
 import { environment, type Gateway, post, startGateway, temporaryDirectory } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(120_000);
-
 const ROOT_OF_REPOSITORY = join(import.meta.dirname, '..');
 /** From SIGTERM to the exit. */
 const EXIT_MS = 10_000;

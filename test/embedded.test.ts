@@ -5,8 +5,6 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { environment, type Gateway, post, startGateway, temporaryDirectory } from './support/gateway.ts';
 
-t.setTimeout(120_000);
-
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const ROOT = 'CON Welcome to IXO USSD\n1. Know More\n2. Account Menu\n*. Exit';
 const KNOW_MORE = 'CON Information Center\n1. About this service\n2. Pricing\n3. Delivery\n*. Exit';

@@ -32,8 +32,6 @@ import {
 import { eventually, logIn, openAccount, type Phone, PIN, phoneOn } from './support/phone.ts';
 import { wrongs } from './support/stage.ts';
 
-t.setTimeout(300_000);
-
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const TOKEN = 'a-token-of-operators';
 const RING = parseKeyRing(TEST_KEY);

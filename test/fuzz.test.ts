@@ -15,8 +15,6 @@ import { ask } from './support/ask.ts';
 import { DEFAULTS, type Gateway, startGateway } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(120_000);
-
 /** Processor time in which any document is read or refused: the largest of ours takes a second. */
 const READ_MS = 10_000;
 

@@ -2,8 +2,6 @@
 import t from 'tap';
 import { DEFAULTS, send, startGateway } from './support/gateway.ts';
 
-t.setTimeout(120_000);
-
 const TOKEN = 'test-token-of-an-operator';
 const JSON_TYPE = { 'content-type': 'application/json' };
 /** A body may have so many bytes. */

@@ -58,8 +58,6 @@ import {
   wrongs,
 } from './support/stage.ts';
 
-t.setTimeout(300_000);
-
 const RING = parseKeyRing(TEST_KEY);
 const DOCUMENT = join(import.meta.dirname, '..', 'docs', 'invest.md');
 const MESSAGES = { dailyMax: 1_000_000, prefixes: [] };

@@ -31,8 +31,6 @@ import { eventually, freshNumber, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 import { credit, openShop } from './support/shop.ts';
 
-t.setTimeout(240_000);
-
 /** The shape, written from the reference: every key that it names, and no other. */
 const Screen = z.strictObject({
   message: z.string().min(1),

@@ -3,8 +3,6 @@ import t, { type Test } from 'tap';
 import { type Gateway, post, type Reply, startGateway, temporaryDirectory } from './support/gateway.ts';
 import { database, startPostgres } from './support/postgres.ts';
 
-t.setTimeout(120_000);
-
 /** Subscribers who dial at the same time. */
 const SUBSCRIBERS = 40;
 /** Turns to be answered before the plug is pulled. */

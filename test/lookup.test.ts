@@ -12,8 +12,6 @@ import { startGateway } from './support/gateway.ts';
 import { eventually, logIn, openAccount, PIN, phoneOn, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(180_000);
-
 const OPERATOR_TOKEN =
   'sue:support:sues-token,roy:read+send+money+desk:roys-token,ada:admin:adas-token,eve:read+support:eves-token';
 const by = (name: string) => ({ authorization: `Bearer ${name}s-token` });

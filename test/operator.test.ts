@@ -9,7 +9,6 @@ import { dump, foundIn, tables } from './support/canary.ts';
 import { type Gateway, post, startGateway, temporaryDirectory } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(180_000);
 t.jobs = 2;
 
 const JSON_TYPE = { 'content-type': 'application/json' };

@@ -4,8 +4,6 @@ import t, { type Test } from 'tap';
 import { type Fields, type Gateway, post, type Reply, startGateway } from './support/gateway.ts';
 import { database, type Postgres, startPostgres } from './support/postgres.ts';
 
-t.setTimeout(120_000);
-
 /** The promise. */
 const ANSWER_MS = 5_000;
 

@@ -20,8 +20,6 @@ import {
 } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(400_000);
-
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 
 const ACCOUNT = /^CON Your account\n/;

@@ -5,8 +5,6 @@ import { type Gateway, post, startGateway } from './support/gateway.ts';
 import { startPooler } from './support/pooler.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(120_000);
-
 t.test('what a pooler does not do', async (t) => {
   const { url } = await database(t);
   const through = await startPooler(t, url);

@@ -13,7 +13,6 @@ import { endDelivery, listDeliveries, type Outgoing } from '../src/store/outbox.
 import { MIGRATIONS, openDatabase } from './support/engine.ts';
 import { database as newDatabase, startPostgres } from './support/postgres.ts';
 
-t.setTimeout(180_000);
 // Most of it is waiting.
 t.jobs = 3;
 

@@ -7,8 +7,6 @@ import { type Fields, post, startGateway, TEST_KEY, temporaryDirectory } from '.
 import { logIn, openAccount, PIN, phoneOn, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(200_000);
-
 const DIGEST_KEY = 'fedcba9876543210fedcba9876543210';
 const OTHER_KEY = 'abcdef0123456789abcdef0123456789';
 const SETTINGS = { DIGEST_KEY, PIN_ENCRYPTION_KEY: TEST_KEY, SESSION_TTL_SECONDS: '3600' };

@@ -14,8 +14,6 @@ const CUSTOMERS = 4;
 /** Log-ins that each step of the rotation is to see at the least. */
 const ROUNDS = 20;
 
-t.setTimeout(200_000);
-
 t.test('log-ins, look-ups and open sessions go on at every step', async (t) => {
   const { url } = await database(t);
   const start = (ring: string) =>

@@ -18,8 +18,6 @@ import { environment, type Gateway, startGateway, temporaryDirectory } from './s
 import { eventually, freshNumber, queryOn } from './support/phone.ts';
 import { database, startPostgres } from './support/postgres.ts';
 
-t.setTimeout(180_000);
-
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
 const JSON_TYPE = { 'content-type': 'application/json' };

@@ -21,7 +21,6 @@ import { startGateway, TEST_KEY } from './support/gateway.ts';
 import { eventually, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(200_000);
 t.jobs = 2;
 
 const PATIENCE_MS = 90_000;

@@ -10,8 +10,6 @@ import { type Gateway, startGateway } from './support/gateway.ts';
 import { eventually, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(230_000);
-
 const TOKEN = 'a-token-for-this-test';
 const MESSAGES = 5_000;
 /** Phones in a request: calls of a hundred and one that is not full. */

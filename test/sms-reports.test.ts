@@ -15,8 +15,6 @@ import type { MessageState, ReportStatus } from '../src/store/tables.ts';
 import { openDatabase } from './support/engine.ts';
 import { TEST_KEY } from './support/gateway.ts';
 
-t.setTimeout(200_000);
-
 const STATUSES: ReportStatus[] = [
   'Sent',
   'Submitted',

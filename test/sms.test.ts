@@ -17,7 +17,6 @@ import { type Gateway, post, startGateway, TEST_KEY, temporaryDirectory } from '
 import { eventually, type Query, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(200_000);
 t.jobs = 2;
 
 /** For whatever has to come by itself, on a machine that does other things as well. */

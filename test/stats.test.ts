@@ -8,8 +8,6 @@ import { type Gateway, post, startGateway } from './support/gateway.ts';
 import { type Phone, phoneOn, type Query, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
-t.setTimeout(180_000);
-
 const READ = { authorization: 'Bearer roys-token' };
 const OPERATOR_TOKEN = 'roy:read:roys-token,mary:money:marys-token';
 const NOBODY = { ended: 0, gaveUp: 0, left: 0, continued: 0, open: 0 };

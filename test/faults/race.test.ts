@@ -7,8 +7,6 @@ import t from 'tap';
 import { checkAll } from '../support/checker.ts';
 import { answers, setStage, unleash } from '../support/storm.ts';
 
-t.setTimeout(240_000);
-
 const SUBSCRIBERS = 40;
 /** More than there is time for: the storm ends when the faults are over. */
 const DIALS = 40;

@@ -5,8 +5,6 @@ import { startGateway } from '../support/gateway.ts';
 import { database } from '../support/postgres.ts';
 import { CALLER, telerivet } from '../support/telerivet.ts';
 
-t.setTimeout(120_000);
-
 const SCRIPT = join(import.meta.dirname, '..', '..', 'integrations', 'telerivet', 'ussd-support.js');
 const SECRET = 'a-secret-of-the-listener';
 const TOKEN = 'a-token-of-operators';
