@@ -31,7 +31,7 @@ import { type Database, openEmbeddedDatabase, openPostgres } from './store/datab
 import { DirectoryInUse } from './store/embedded.ts';
 import { hasDigestKey, WrongKeys } from './store/keyring.ts';
 import type { Book } from './store/ledger.ts';
-import { migrate, migrateServer } from './store/migrate.ts';
+import { migrate, migrateServer, RightsMissing } from './store/migrate.ts';
 import { within } from './store/sql.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '..', 'migrations');
@@ -417,7 +417,7 @@ function startLine(config: Config, address: string, notes: string[], made?: Oper
 function inWords(error: unknown): string[] | undefined {
   const listed = [ConfigError, MenuError, RepliesError].find((kind) => error instanceof kind);
   if (listed !== undefined) return (error as { problems: string[] }).problems;
-  const plain = [KeyError, WrongKeys, DirectoryInUse, KeyLost, StartRefused, CommandRefused];
+  const plain = [KeyError, WrongKeys, DirectoryInUse, RightsMissing, KeyLost, StartRefused, CommandRefused];
   if (plain.some((kind) => error instanceof kind)) return [(error as Error).message];
   // A port that is taken, a directory that cannot be made; a user or a database that the server does not
   // know (classes 28 and 3D). These name addresses and users, nothing secret.

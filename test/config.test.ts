@@ -13,6 +13,7 @@ import {
   TEST_KEY,
   temporaryDirectory,
 } from './support/gateway.ts';
+import { queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
@@ -435,6 +436,41 @@ t.test('a server: its users, its keys, its port', async (t) => {
     const nobody = new URL(there);
     [nobody.username, nobody.password] = ['nobody_here', 'hush'];
     await refused(t, { ...settings, DATABASE_URL: nobody.href }, /nobody_here/);
+  });
+
+  await t.test('a role that may not create', async (t) => {
+    const { url } = await database(t);
+    const query = await queryOn(t, url);
+    const [{ name } = { name: '' }] = await query<{ name: string }>('select current_database() as name');
+    const role = `guest_of_${name}`;
+    await query(`create role ${role} login password 'hush'`);
+    t.teardown(async () => {
+      await query(`drop owned by ${role} cascade`);
+      await query(`drop role ${role}`);
+    });
+    await query('revoke create on schema public from public');
+    const guest = new URL(url);
+    [guest.username, guest.password] = [role, 'hush'];
+    const grants = [
+      `grant create on database ${name} to ${role}`,
+      `grant create on schema public to ${role}`,
+    ];
+    const asked = 'DATABASE_URL: a superuser has to run:';
+    await refused(t, { ...settings, DATABASE_URL: guest.href }, `${asked} ${grants.join('; ')}`);
+    await query(grants[0] as string);
+    await refused(t, { ...settings, DATABASE_URL: guest.href }, `${asked} ${grants[1]}`);
+    t.same(
+      await query(`select tablename from pg_tables where schemaname = 'public'`),
+      [],
+      'nothing was made',
+    );
+    await query(grants[1] as string);
+    const gateway = await startGateway(t, { ...settings, DATABASE_URL: guest.href });
+    await query(`revoke create on database ${name} from ${role}`);
+    await gateway.kill();
+    const again = await startGateway(t, { ...settings, DATABASE_URL: guest.href });
+    t.match(await post(again.url, {}), { outcome: 'ok' }, 'of the database it is wanted once');
+    await again.kill();
   });
 
   await t.test('two keys at once on a new database: the first one wins', async (t) => {

@@ -11,6 +11,11 @@ const LOCK_MS = 120_000;
 /** The number of Kysely's own lock, which an instance of an older version takes. */
 const MIGRATION_LOCK = 3853314791062309107n;
 
+/** The role may not make what a database of ours consists of; the message says what to grant, and where. */
+export class RightsMissing extends Error {
+  readonly code = 'rights_missing';
+}
+
 /**
  * Applies the migrations in `folder` that are not applied yet; several instances may do so at once.
  * Returns the names of those it applied. Throws the first error.
@@ -30,7 +35,7 @@ export async function migrate<T>(db: Kysely<T>, folder: string): Promise<string[
 /**
  * The same on a Postgres server by URL, also through a pooler in transaction mode: all of it is one transaction, and
  * its limits and its lock are that transaction's. (Kysely's own lock is a session's, which a pooler leaves behind on
- * a connection of somebody else, so that the next instance waits for ever.)
+ * a connection of somebody else, so that the next instance waits for ever.) Throws `RightsMissing`.
  */
 export async function migrateServer(url: string, folder: string): Promise<string[]> {
   const pool = new pg.Pool({
@@ -46,11 +51,42 @@ export async function migrateServer(url: string, folder: string): Promise<string
       await sql`select set_config('statement_timeout', ${String(MIGRATION_MS)}, true),
         set_config('lock_timeout', ${String(LOCK_MS)}, true)`.execute(tx);
       await sql`select pg_advisory_xact_lock(${sql.lit(MIGRATION_LOCK)})`.execute(tx);
+      await demandRights(tx);
       return migrate(tx, folder);
     });
   } finally {
     await db.destroy();
   }
+}
+
+/**
+ * Asked before anything is made: what fails inside of the transaction ends it, and all that is said after that is
+ * 25P02. Partitions are made every week, so the right is wanted for good; the database's only until the queue's
+ * schema and the extension are there.
+ */
+async function demandRights(tx: Kysely<unknown>): Promise<void> {
+  const { rows } = await sql<{
+    name: string;
+    role: string;
+    schema: string | null;
+    may: boolean;
+    begun: boolean;
+  }>`
+    select current_database() as name, current_user as role, current_schema() as schema,
+      coalesce(has_schema_privilege(current_schema(), 'create'), false) as may,
+      has_database_privilege(current_database(), 'create') or (
+        exists (select from pg_namespace where nspname = 'pgboss') and
+        exists (select from pg_extension where extname = 'pg_trgm')) as begun`.execute(tx);
+  const [{ name, role, schema, may, begun } = { name: '', role: '', schema: '', may: false, begun: false }] =
+    rows;
+  if (schema === null)
+    throw new RightsMissing(`database ${name} has no schema on the search_path of role ${role}`);
+  const grants = [
+    begun ? '' : `grant create on database ${name} to ${role}`,
+    may ? '' : `grant create on schema ${schema} to ${role}`,
+  ].filter((grant) => grant !== '');
+  if (grants.length > 0)
+    throw new RightsMissing(`DATABASE_URL: a superuser has to run: ${grants.join('; ')}`);
 }
 
 /** Takes no lock of its own: whoever migrates through it holds one already. */
