@@ -72,7 +72,8 @@ async function demandRights(tx: Kysely<unknown>): Promise<void> {
     may: boolean;
     begun: boolean;
   }>`
-    select current_database() as name, current_user as role, current_schema() as schema,
+    select quote_ident(current_database()) as name, quote_ident(current_user) as role,
+      quote_ident(current_schema()) as schema,
       coalesce(has_schema_privilege(current_schema(), 'create'), false) as may,
       has_database_privilege(current_database(), 'create') or (
         exists (select from pg_namespace where nspname = 'pgboss') and
