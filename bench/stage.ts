@@ -154,9 +154,11 @@ export class Stage {
 
   /**
    * Stops all servers but these: a gateway at rest asks its queue every second, and a dozen of them take a quarter of
-   * a processor and much of Postgres, which in production nobody shares.
+   * a processor and much of Postgres, which in production nobody shares. Not where they are profiled: the time that a
+   * process stands still would be that of its last line.
    */
   only(servers: Server[]): void {
+    if (this.#profiles !== undefined) return;
     const wanted = new Set(servers.map(({ pid }) => pid));
     this.#goOn(this.#children.filter((child) => wanted.has(child.pid ?? 0)));
     if (process.platform !== 'win32')
