@@ -2,7 +2,7 @@ import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Redis } from 'ioredis';
 
-/** Keys counted by one instance. At about 100 bytes each; few enough to hold, too many to push others out. */
+/** Keys counted by one instance. At about 150 bytes each; few enough to hold, too many to push others out. */
 const MOST_KEYS = 200_000;
 /** A Redis that does not answer within this is away; a turn never waits longer for it. */
 const REDIS_MS = 100;
@@ -28,7 +28,7 @@ export async function addLimits(app: FastifyInstance, windowMs: number, redisUrl
   if (redis !== undefined) app.addHook('onClose', async () => redis.disconnect());
   await app.register(rateLimit, {
     global: false,
-    store: storeOf(new Counts(redis)),
+    store: storeOf(new Counts(new Windows(windowMs), redis)),
     timeWindow: windowMs,
   });
   // The plugin asks for the key before it first waits, so one variable serves all requests.
@@ -54,35 +54,68 @@ export function addressKey(ip: string): string {
   return `ip:${rateLimit.normalizeIP(ip)}`;
 }
 
+/** How often in this window, and when it ends; in milliseconds from now. */
 type Counted = { current: number; ttl: number };
 
+/**
+ * Counts hits per key; a key's window begins with its first hit. In two generations: the older one goes when all its
+ * windows have ended, or, among very many keys, sooner. (One map whose oldest key is deleted for each new one would be
+ * searched for it from the start: what is deleted leaves holes, tens of thousands of them.)
+ */
+export class Windows {
+  readonly #windowMs: number;
+  readonly #most: number;
+  readonly #now: () => number;
+  #young = new Map<string, { ends: number; current: number }>();
+  #old = new Map<string, { ends: number; current: number }>();
+  #since: number;
+
+  /** Windows of `windowMs`; at most `most` keys are kept. `now` is in milliseconds and never goes back. */
+  constructor(windowMs: number, most = MOST_KEYS, now = () => performance.now()) {
+    this.#windowMs = windowMs;
+    this.#most = most;
+    this.#now = now;
+    this.#since = now();
+  }
+
+  get size(): number {
+    return this.#young.size + this.#old.size;
+  }
+
+  hit(key: string): Counted {
+    const now = this.#now();
+    if (now >= this.#since + this.#windowMs || this.#young.size >= this.#most / 2) this.#age(now);
+    let window = this.#young.get(key) ?? this.#old.get(key);
+    if (window === undefined || window.ends <= now) {
+      window = { ends: now + this.#windowMs, current: 0 };
+      this.#young.set(key, window);
+    }
+    window.current += 1;
+    return { current: window.current, ttl: window.ends - now };
+  }
+
+  #age(now: number): void {
+    // After a rest of two windows the young ones have ended as well.
+    this.#old = now >= this.#since + 2 * this.#windowMs ? new Map() : this.#young;
+    this.#young = new Map();
+    this.#since = now;
+  }
+}
+
 class Counts {
+  readonly #own: Windows;
   readonly #redis: Redis | undefined;
-  readonly #windows = new Map<string, { ends: number; current: number }>();
   #restUntil = 0;
 
-  constructor(redis: Redis | undefined) {
+  constructor(own: Windows, redis: Redis | undefined) {
+    this.#own = own;
     this.#redis = redis;
   }
 
   async count(key: string, windowMs: number): Promise<Counted> {
-    const own = this.#countHere(key, windowMs);
+    const own = this.#own.hit(key);
     const all = await this.#countTogether(key, windowMs);
     return all !== undefined && all.current > own.current ? all : own;
-  }
-
-  #countHere(key: string, windowMs: number): Counted {
-    const now = performance.now();
-    let window = this.#windows.get(key);
-    if (window === undefined || window.ends <= now) {
-      this.#windows.delete(key);
-      window = { ends: now + windowMs, current: 0 };
-      this.#windows.set(key, window);
-      const [oldest] = this.#windows.keys();
-      if (this.#windows.size > MOST_KEYS && oldest !== undefined) this.#windows.delete(oldest);
-    }
-    window.current += 1;
-    return { current: window.current, ttl: window.ends - now };
   }
 
   async #countTogether(key: string, windowMs: number): Promise<Counted | undefined> {
