@@ -258,9 +258,11 @@ async function runCommand(
   command: string,
   words: string[],
 ): Promise<void> {
-  const run = COMMANDS[command];
+  const run = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
   if (run === undefined)
-    throw new StartRefused(`there is no command ${command}: ${Object.keys(COMMANDS).join(', ')}`);
+    throw new StartRefused(
+      `there is no command ${command}: doctor, migrate, ${Object.keys(COMMANDS).join(', ')}`,
+    );
   const { database, ring } = await openDatabase(config, log);
   const queue = await startQueue(database, (error) =>
     log.warn({ err: error }, 'the queue could not reach the database'),
@@ -318,11 +320,11 @@ async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
       // Refused, not found, not answering; or a server that is just starting (57P03).
       const away = /^(E[A-Z]+|57P03)$/.test(code) || (error as Error).message.includes('timeout');
       // Neither a code of the system nor of the server: what the driver itself has to say of the address.
-      if (code === '')
+      if (code === '' && !away)
         throw new StartRefused(`the database of DATABASE_URL cannot be used: ${(error as Error).message}`);
       if (!away) throw error;
       if (performance.now() > until)
-        throw new StartRefused(`the database of DATABASE_URL does not answer (${code})`);
+        throw new StartRefused(`the database of DATABASE_URL does not answer (${code || 'timeout'})`);
       log.warn({ err: error }, 'waiting for the database');
       await new Promise((resolve) => setTimeout(resolve, 1_000));
     }

@@ -473,6 +473,28 @@ t.test('a server: its users, its keys, its port', async (t) => {
     await again.kill();
   });
 
+  await t.test('a role that may write, and owns nothing', async (t) => {
+    const { url } = await database(t);
+    const query = await queryOn(t, url);
+    const [{ name, owner } = { name: '', owner: '' }] = await query<{ name: string; owner: string }>(
+      'select current_database() as name, quote_ident(current_user) as owner',
+    );
+    const role = `Writer-of-${name}`;
+    await (await startGateway(t, { ...settings, DATABASE_URL: url })).kill();
+    await query(`create role "${role}" login password 'hush'`);
+    t.teardown(async () => {
+      await query(`drop owned by "${role}" cascade`);
+      await query(`drop role "${role}"`);
+    });
+    await query(`grant create on database ${name} to "${role}"`);
+    await query(`grant create on schema public to "${role}"`);
+    await query(`grant all on all tables in schema public to "${role}"`);
+    const writer = new URL(url);
+    [writer.username, writer.password] = [encodeURIComponent(role), 'hush'];
+    const asked = `a superuser has to run: grant ${owner} to "${role}"`;
+    await refused(t, { ...settings, DATABASE_URL: writer.href }, `DATABASE_URL: ${asked}`);
+  });
+
   await t.test('two keys at once on a new database: the first one wins', async (t) => {
     const both = await Promise.allSettled([
       startGateway(t, settings),

@@ -37,7 +37,16 @@ test('beside a running gateway all is well, twice, and nothing is changed', asyn
     const { code, said } = await doctor({ DATABASE_URL: url });
     t.equal(code, 0, said);
     t.notMatch(said, /^(FAIL|warn)/m);
-    for (const name of ['configuration', 'database', 'clock', 'migrations', 'keys', 'partitions', 'queue'])
+    for (const name of [
+      'configuration',
+      'database',
+      'clock',
+      'rights',
+      'migrations',
+      'keys',
+      'partitions',
+      'queue',
+    ])
       t.match(said, new RegExp(`^ok +${name} `, 'm'));
     t.notMatch(said, /0123456789abcdef/, 'no key is printed');
   }
@@ -55,6 +64,20 @@ test('what fails is said with a remedy, and the exit code is 1', async (t) => {
   });
 
   await startGateway(t, { DATABASE_URL: url });
+
+  await t.test('a role that owns nothing', async (t) => {
+    const [{ name, owner } = { name: '', owner: '' }] = await query<{ name: string; owner: string }>(
+      'select current_database() as name, quote_ident(current_user) as owner',
+    );
+    const role = `reader_of_${name}`;
+    await query(`create role ${role} login password 'hush'`);
+    t.teardown(() => query(`drop role ${role}`));
+    const reader = new URL(url);
+    [reader.username, reader.password] = [role, 'hush'];
+    const { code, said } = await doctor({ DATABASE_URL: reader.href });
+    t.equal(code, 1);
+    t.match(said, `a superuser has to run: grant ${owner} to ${role}`);
+  });
 
   await t.test('another key', async (t) => {
     const { code, said } = await doctor({ DATABASE_URL: url, PIN_ENCRYPTION_KEY: OTHER_KEY });

@@ -288,6 +288,8 @@ t.test('locks', async (t) => {
       ['unlock', 'C99999999'],
       ['pins:reset', 'C99999999'],
       ['unlokc', id],
+      ['constructor'],
+      ['__proto__'],
     ]) {
       const { code, said, complained } = await command(url, words);
       t.equal(code, 1, words.join(' '));

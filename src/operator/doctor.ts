@@ -1,9 +1,11 @@
 import { Redis } from 'ioredis';
+import type { Kysely } from 'kysely';
 import type { Deadline } from '../flow/heard.ts';
 import type { KeyRing } from '../seal/keys.ts';
 import type { Database } from '../store/database.ts';
 import { keysFit, WrongKeys } from '../store/keyring.ts';
 import { missingPartitions } from '../store/partitions.ts';
+import { missingRights } from '../store/rights.ts';
 import { type Row, within } from '../store/sql.ts';
 
 /** One line of the doctor's. What is not well has a remedy. */
@@ -130,6 +132,17 @@ const clock: Check = async (parts) => {
   return { state: 'warn', said, remedy: 'keep both machines by NTP' };
 };
 
+const rights: Check = async ({ database }) => {
+  // Of whatever tables there are.
+  const wanted = await missingRights(database.kysely as unknown as Kysely<unknown>);
+  if (wanted.length === 0) return { state: 'ok', said: 'the role may make, keep and drop what is needed' };
+  return {
+    state: 'FAIL',
+    said: 'the role lacks some',
+    remedy: `a superuser has to run: ${wanted.join('; ')}`,
+  };
+};
+
 const migrated: Check = async (parts) => {
   const { there } = await one(
     parts,
@@ -220,6 +233,7 @@ const transactions: Check = async (parts) => {
 
 const CHECKS: [string, Check][] = [
   ['clock', clock],
+  ['rights', rights],
   ['migrations', migrated],
   ['keys', keys],
   ['partitions', weeks],

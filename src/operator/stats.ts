@@ -26,6 +26,8 @@ const time = z.iso
   .transform((text) => new Date(text))
   // The year 0 is none of Postgres'.
   .refine((date) => date.getTime() > 0, 'before 1970')
+  // An offset may lead out of what ISO 8601 writes with four digits, and out of what Postgres reads.
+  .refine((date) => date.getUTCFullYear() <= 9999, 'after 9999')
   .optional()
   .meta({ type: 'string', format: 'date-time' });
 

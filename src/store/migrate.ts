@@ -3,6 +3,7 @@ import * as path from 'node:path';
 import { Kysely, PostgresAdapter, PostgresDialect, sql } from 'kysely';
 import { FileMigrationProvider, Migrator } from 'kysely/migration';
 import pg from 'pg';
+import { missingRights } from './rights.ts';
 
 /** Migrations may take long on a large database; everything else waits behind them only at a start. */
 const MIGRATION_MS = 300_000;
@@ -51,43 +52,14 @@ export async function migrateServer(url: string, folder: string): Promise<string
       await sql`select set_config('statement_timeout', ${String(MIGRATION_MS)}, true),
         set_config('lock_timeout', ${String(LOCK_MS)}, true)`.execute(tx);
       await sql`select pg_advisory_xact_lock(${sql.lit(MIGRATION_LOCK)})`.execute(tx);
-      await demandRights(tx);
+      const wanted = await missingRights(tx);
+      if (wanted.length > 0)
+        throw new RightsMissing(`DATABASE_URL: a superuser has to run: ${wanted.join('; ')}`);
       return migrate(tx, folder);
     });
   } finally {
     await db.destroy();
   }
-}
-
-/**
- * Asked before anything is made: what fails inside of the transaction ends it, and all that is said after that is
- * 25P02. Partitions are made every week, so the right is wanted for good; the database's only until the queue's
- * schema and the extension are there.
- */
-async function demandRights(tx: Kysely<unknown>): Promise<void> {
-  const { rows } = await sql<{
-    name: string;
-    role: string;
-    schema: string | null;
-    may: boolean;
-    begun: boolean;
-  }>`
-    select quote_ident(current_database()) as name, quote_ident(current_user) as role,
-      quote_ident(current_schema()) as schema,
-      coalesce(has_schema_privilege(current_schema(), 'create'), false) as may,
-      has_database_privilege(current_database(), 'create') or (
-        exists (select from pg_namespace where nspname = 'pgboss') and
-        exists (select from pg_extension where extname = 'pg_trgm')) as begun`.execute(tx);
-  const [{ name, role, schema, may, begun } = { name: '', role: '', schema: '', may: false, begun: false }] =
-    rows;
-  if (schema === null)
-    throw new RightsMissing(`database ${name} has no schema on the search_path of role ${role}`);
-  const grants = [
-    begun ? '' : `grant create on database ${name} to ${role}`,
-    may ? '' : `grant create on schema ${schema} to ${role}`,
-  ].filter((grant) => grant !== '');
-  if (grants.length > 0)
-    throw new RightsMissing(`DATABASE_URL: a superuser has to run: ${grants.join('; ')}`);
 }
 
 /** Takes no lock of its own: whoever migrates through it holds one already. */
