@@ -115,7 +115,8 @@ function inBytes(type: string, fields: Record<string, unknown>): Uint8Array {
   const there = Object.entries(fields).filter(([, value]) => value !== undefined);
   const words = there.map(([name, value]): [string, string] => [
     name.toWellFormed(),
-    `${value}`.toWellFormed(),
+    // Not by its own words: among what is thrown at us are objects whose `toString` is none.
+    (typeof value === 'string' ? value : JSON.stringify(value)).toWellFormed(),
   ]);
   return Buffer.from(new URLSearchParams(words).toString());
 }
