@@ -6,8 +6,8 @@ import { type Kysely, sql } from 'kysely';
  * all that is said after that is 25P02. Names are quoted where they have to be.
  *
  * The right to create is wanted for good, because a partition is made every week; the database's only until the queue's
- * schema and the extension are there. What is there already belongs to somebody, and only who that is, or who is
- * granted to be, attaches partitions to it.
+ * schema and the extension are there. The extension has to be on the search_path only while its index is made. What is
+ * there already belongs to somebody, and only who that is, or who is granted to be, attaches partitions to it.
  */
 export async function missingRights(db: Kysely<unknown>): Promise<string[]> {
   const { rows } = await sql<{
@@ -30,14 +30,16 @@ export async function missingRights(db: Kysely<unknown>): Promise<string[]> {
         union all select nspowner from pg_namespace where nspname = 'pgboss') as ours
         where not pg_has_role(owner, 'usage')) as owners,
       (select quote_ident(nspname) from pg_extension join pg_namespace on pg_namespace.oid = extnamespace
-        where extname = 'pg_trgm' and nspname <> all (current_schemas(true))) as elsewhere`.execute(db);
+        where extname = 'pg_trgm' and nspname <> all (current_schemas(true))
+          and to_regclass('instruments_searched') is null) as elsewhere`.execute(db);
   const [row] = rows;
   if (row === undefined) return [];
   const { name, role, schema, creates, begun, owners, elsewhere } = row;
-  // Which schema it should be is not for us to say.
+  // Its search_path leads to no schema, or to none that it may use.
   if (schema === null)
     return [
-      `alter role ${role} in database ${name} set search_path = <a schema>, with usage and create on it granted`,
+      `grant usage, create on schema public to ${role}`,
+      `alter role ${role} in database ${name} set search_path = public`,
     ];
   // Whoever is granted to be the owner may what the owner may.
   if (owners.length > 0) return owners.map((owner) => `grant ${owner} to ${role}`);
