@@ -5,7 +5,6 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { type Ear, nextPiece, piecesLeft, prefixes } from '../src/flow/address.ts';
 import { parseMenu } from '../src/menus.ts';
@@ -14,6 +13,7 @@ import { DOCUMENTS } from './fuzz-found.ts';
 import { ask } from './support/ask.ts';
 import { DEFAULTS, type Gateway, startGateway } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
+import fc from './support/property.ts';
 
 /** Processor time in which any document is read or refused: the largest of ours takes a second. */
 const READ_MS = 10_000;

@@ -5,7 +5,6 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { PGlite } from '@electric-sql/pglite';
-import fc from 'fast-check';
 import { Kysely, PGliteDialect, sql } from 'kysely';
 import { FileMigrationProvider, Migrator } from 'kysely/migration';
 import t, { type Test } from 'tap';
@@ -48,6 +47,7 @@ import {
 import { engineOn, MIGRATIONS, openDatabase } from './support/engine.ts';
 import { type FakeExchange, fakeExchange, type Mood } from './support/fake-exchange.ts';
 import { environment, TEST_KEY, temporaryDirectory } from './support/gateway.ts';
+import fc from './support/property.ts';
 import {
   at,
   embedded,

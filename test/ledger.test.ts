@@ -1,6 +1,5 @@
 /** The wallet against a real Postgres and the embedded one: money is neither made, lost nor spent twice. */
 import { randomBytes, randomUUID } from 'node:crypto';
-import fc from 'fast-check';
 import { sql } from 'kysely';
 import t from 'tap';
 import { Box } from '../src/seal/box.ts';
@@ -8,6 +7,7 @@ import { parseKeyRing } from '../src/seal/keys.ts';
 import { type Db, GuardFailed } from '../src/store/accounts.ts';
 import { type Book, credit, DEMO_MINOR, Ledger } from '../src/store/ledger.ts';
 import { TEST_KEY } from './support/gateway.ts';
+import fc from './support/property.ts';
 import {
   at,
   embedded,

@@ -1,7 +1,6 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
-import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { africasTalking } from '../src/providers/africastalking.ts';
 import { chooseProviders } from '../src/providers/choose.ts';
@@ -10,6 +9,7 @@ import { type FakeAfricasTalking, fakeAfricasTalking } from './support/fake-afri
 import type { Exactly } from './support/far-side.ts';
 import { DEFAULTS, post, startGateway } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
+import fc from './support/property.ts';
 
 /** The far side over a real socket: what is asked, how each answer is judged, and what no error may say. */
 

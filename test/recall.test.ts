@@ -4,7 +4,6 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import fc from 'fast-check';
 import { sql } from 'kysely';
 import t, { type Test } from 'tap';
 import { deadlineIn } from '../src/deadline.ts';
@@ -17,6 +16,7 @@ import type { Database } from '../src/store/database.ts';
 import { Parents } from '../src/store/parents.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
 import { CumulativeModel } from './support/model.ts';
+import fc from './support/property.ts';
 
 const MAZE = (room = 'Room') =>
   menuOf(`

@@ -3,7 +3,6 @@
  * often, on how many connections, and whether the answer of the send comes before it, after it or with it.
  */
 import { randomUUID } from 'node:crypto';
-import fc from 'fast-check';
 import { sql } from 'kysely';
 import pg from 'pg';
 import t, { type Test } from 'tap';
@@ -14,6 +13,7 @@ import type { Judged, Messages } from '../src/store/messages.ts';
 import type { MessageState, ReportStatus } from '../src/store/tables.ts';
 import { openDatabase } from './support/engine.ts';
 import { TEST_KEY } from './support/gateway.ts';
+import fc from './support/property.ts';
 
 const STATUSES: ReportStatus[] = [
   'Sent',

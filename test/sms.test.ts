@@ -1,6 +1,5 @@
 /** The senders and the list of messages: who may, what they answer, who gets the text and who does not. */
 import { randomUUID } from 'node:crypto';
-import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { openKeeping } from '../src/engine.ts';
 import { segmentsOf } from '../src/flow/text.ts';
@@ -16,6 +15,7 @@ import {
 import { type Gateway, post, startGateway, TEST_KEY, temporaryDirectory } from './support/gateway.ts';
 import { eventually, type Query, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
+import fc from './support/property.ts';
 
 t.jobs = 2;
 

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import fc from 'fast-check';
 import { sql } from 'kysely';
 import { type Test, test } from 'tap';
 import { deadlineIn } from '../src/deadline.ts';
@@ -9,6 +8,7 @@ import { written } from '../src/gateways/screens.ts';
 import type { Database } from '../src/store/database.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
 import { CumulativeModel, LatestModel } from './support/model.ts';
+import fc from './support/property.ts';
 
 /**
  * Every rule of addressing, dials, binding, expiry and walks, against a model in memory that knows

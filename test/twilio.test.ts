@@ -1,7 +1,6 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
-import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { isSigned, signatureOf } from '../src/gateways/twilio-signature.ts';
 import { ProviderError } from '../src/providers/provider.ts';
@@ -9,6 +8,7 @@ import type { TaskAttributes, TaskRouter } from '../src/providers/task-router.ts
 import { twilioTaskRouter } from '../src/providers/twilio.ts';
 import { type FakeTwilio, fakeTwilio, type Status } from './support/fake-twilio.ts';
 import type { Exactly } from './support/far-side.ts';
+import fc from './support/property.ts';
 
 /** TaskRouter over a real socket: what is asked, what each answer comes to, and what no error may say. */
 

@@ -1,7 +1,8 @@
 /** The counts behind the rate limits: the same as those of a table without an end, and not without an end. */
-import fc from 'fast-check';
+
 import t from 'tap';
 import { Windows } from '../src/limits.ts';
+import fc from './support/property.ts';
 
 t.test('as a table that forgets nothing would count', async () => {
   const hits = fc.array(fc.tuple(fc.integer({ min: 0, max: 3 }), fc.nat({ max: 700 })), { maxLength: 60 });

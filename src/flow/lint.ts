@@ -66,10 +66,10 @@ export function lint(menu: Menu, known: Known): Finding[] {
           ...ways(menu),
           ...reach(menu),
         ];
+  const paths = pathsOf(menu, known);
   const lengths = found.some(({ level }) => level === 'error')
     ? []
-    : [...screens(menu, known), ...sizes(menu)];
-  const paths = pathsOf(menu, known);
+    : [...screens(menu, known), ...turns(menu, known, paths), ...sizes(menu)];
   return [...found, ...lengths].map((finding) => {
     const path = finding.path ?? paths.get(finding.node);
     return path === undefined ? finding : { ...finding, path };
@@ -261,6 +261,31 @@ function screens(menu: Menu, known: Known): Finding[] {
       return over.flatMap((text) => tooLong(menu, name, language, text)).slice(0, 1);
     }),
   ]);
+}
+
+/**
+ * Screens whose last page nobody comes to: the keys that turn pages are accumulated like everything that is typed.
+ * Pages that have room for a few letters each, beside long labels, are so many.
+ */
+function turns(menu: Menu, known: Known, paths: Map<string, string>): Finding[] {
+  const world = worstWorld(known);
+  return menu.languages.flatMap((language) =>
+    nodesOf(menu).flatMap(([name, node]) => {
+      const { length } = pagesIn(menu, worstState(menu, name, language, known), world);
+      const { key } = turners(menu, node, language).more;
+      const path = paths.get(name) ?? '';
+      const turned = Array.from({ length: length - 1 }, () => key);
+      const typed = [...(path === '' ? [] : [path]), ...turned].join('*').length;
+      return typed <= TEXT_LIMIT
+        ? []
+        : [
+            error(
+              name,
+              `the screen in ${language} has ${length} pages, the last of them behind ${typed} characters of ${TEXT_LIMIT}: shorten it`,
+            ),
+          ];
+    }),
+  );
 }
 
 /** What whoever was cut off is asked, under its notice; nothing where the document offers nothing. */

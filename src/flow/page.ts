@@ -64,7 +64,7 @@ export function pagesOf(sheet: Sheet, paging: Paging): Page[] {
     page = add(page);
   };
   const fitsPage = (part: string) => holds({ ...EMPTY, words: [part], cost: costOf(part) });
-  for (const line of lines.flatMap((words) => broken(words, fitsPage))) {
+  for (const line of lines.flatMap((words) => broken(words, paging.budget, fitsPage))) {
     put((to) => ({ ...to, words: [...to.words, line], cost: joined(to.cost, costOf(line)) }));
   }
   for (const item of items) {
@@ -116,19 +116,24 @@ function linesOf(text: string): string[] {
 /**
  * A line in parts that each fit a page, broken at spaces, or within a word that fits no page. Where a page has
  * no room at all the line stays whole: lint refuses such a document, and a screen is shown all the same.
+ * A character costs a septet at least, so no more than the budget's are ever tried.
  */
-function broken(line: string, fitsPage: (part: string) => boolean): string[] {
+function broken(line: string, budget: number, fitsPage: (part: string) => boolean): string[] {
+  const characters = [...line];
   const parts: string[] = [];
-  let rest = [...line];
-  while (rest.length > 1 && !fitsPage(rest.join(''))) {
+  let from = 0;
+  for (;;) {
+    const rest = characters.slice(from, from + budget + 1);
+    if (rest.length <= 1 || (rest.length <= budget && fitsPage(rest.join('')))) break;
     const end = longestThatFits(rest, fitsPage);
     if (end === 0) break;
     const space = rest.lastIndexOf(' ', end);
     const cut = space > 0 ? space : end;
     parts.push(rest.slice(0, cut).join(''));
-    rest = rest.slice(rest[cut] === ' ' ? cut + 1 : cut);
+    from += rest[cut] === ' ' ? cut + 1 : cut;
   }
-  return rest.length === 0 && parts.length > 0 ? parts : [...parts, rest.join('')];
+  const last = characters.slice(from).join('');
+  return last === '' && parts.length > 0 ? parts : [...parts, last];
 }
 
 /** How many characters of a line that does not fit do; what fits, fits with less. */

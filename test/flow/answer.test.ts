@@ -1,9 +1,9 @@
-import fc from 'fast-check';
 import { test } from 'tap';
 import { longestAnswer, longestShown, readAnswer } from '../../src/flow/answer.ts';
 import { fill, fillLines, fillShown, longestValue } from '../../src/flow/format.ts';
 import type { Answer } from '../../src/flow/menu.ts';
 import { measure, spelt, speltAtMost } from '../../src/flow/text.ts';
+import fc from '../support/property.ts';
 
 const CALLER = '+260971234567';
 

@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import fc from 'fast-check';
 import { test } from 'tap';
 import { EFFECTS, QUIET } from '../../src/effects/effect.ts';
 import { MOST_PIECES, nextPiece, prefixes } from '../../src/flow/address.ts';
@@ -12,6 +11,7 @@ import { fits, measure } from '../../src/flow/text.ts';
 import { parseMenu, readMenus } from '../../src/menus.ts';
 import { SHAPES } from '../../src/services/facts.ts';
 import { begun as begin, menuOf, stepped as step } from '../support/engine.ts';
+import fc from '../support/property.ts';
 
 const stars = fc.string({ unit: fc.constantFrom('1', '2', '*'), maxLength: 30 });
 

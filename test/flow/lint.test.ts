@@ -681,6 +681,13 @@ const MUTATIONS: Mutation[] = [
     'sent',
     /a conversation can take \d+ characters of 182: ask for less/,
   ],
+  [
+    'more pages than can be turned to',
+    'A payment counts',
+    `${'A payment counts. '.repeat(900)}A payment counts`,
+    'terms',
+    /the screen in en has \d+ pages, the last of them behind \d+ characters of 182: shorten it/,
+  ],
 
   // the shape of the document
   ['no kind of node', 'say: { en: No more', 'tell: { en: No more', 'noSms', /./],

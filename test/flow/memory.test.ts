@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
-import fc from 'fast-check';
 import { test } from 'tap';
 import { type Memory, pack, unpack, unpackState } from '../../src/flow/memory.ts';
 import { inLanguage, type Menu, optionsOf, wordsOf } from '../../src/flow/menu.ts';
 import { readMenus } from '../../src/menus.ts';
 import { knownOf, SERVICES } from '../../src/tools/project.ts';
+import fc from '../support/property.ts';
 
 /** Every screen of every service, in every language, where nothing is filled in and nothing turns. */
 const PRINTED = readMenus(SERVICES, knownOf).flatMap((menu) =>

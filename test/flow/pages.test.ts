@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { test } from 'tap';
 import { fillLines, fillShown } from '../../src/flow/format.ts';
 import { lint } from '../../src/flow/lint.ts';
@@ -9,6 +8,7 @@ import { isRows, noticesOf, scopeOf, show } from '../../src/flow/show.ts';
 import type { State, Step, World } from '../../src/flow/state.ts';
 import { begin, step } from '../../src/flow/step.ts';
 import { fits, measure, spelt } from '../../src/flow/text.ts';
+import fc from '../support/property.ts';
 
 /** Facts with every value at most so many septets. */
 const KNOWN: Known = {
@@ -163,7 +163,8 @@ function pagesOf(menu: Menu, all: World): Step[] {
   const opened = done(begin(menu, all));
   const pages = [done(step(menu, opened.state, '1', all))];
   for (let page = pages[0] as Step; page.state.turns.more; page = pages.at(-1) as Step) {
-    if (pages.length > 400) throw new Error('the pages have no end');
+    // What lint refuses can have a page for every character of its words, and no more.
+    if (pages.length > 5_000) throw new Error('the pages have no end');
     pages.push(done(step(menu, page.state, turner(menu, 'more'), all)));
   }
   return pages;
@@ -368,6 +369,31 @@ test('documents that lint refuses for their length cannot all be shown, and are 
     { numRuns: 300 },
   );
   t.ok(refused > 50, `${refused} of 300 refused`);
+});
+
+test('pages with room for two letters each are refused, and hold the whole text', async (t) => {
+  const words = `${'ab'.repeat(450)} {some.a}`;
+  const menu = Menu.parse({
+    service: 's',
+    root: 'r',
+    budget: 60,
+    invalid: 'No answer',
+    more: 'Ещё',
+    previous: 'Назад',
+    nodes: {
+      r: { choose: 'R', options: [{ key: 1, label: 'On', to: 'x' }] },
+      x: { say: words, options: [{ key: 'a', label: 'b', to: 'bye' }] },
+      bye: { end: 'Bye' },
+    },
+  });
+  const all = { facts: { some: { a: 'ab', b: '' } }, msisdn: '+260971234567' };
+  const pages = pagesOf(menu, all);
+  t.equal(pages.length, 452);
+  t.equal(pages.map(({ screen }) => screen.words).join(''), 'ab'.repeat(451));
+  t.match(
+    lint(menu, KNOWN).map(({ node, problem }) => `${node}: ${problem}`),
+    [/^x: the screen in en has 453 pages, the last of them behind 1357 characters of 182: shorten it$/],
+  );
 });
 
 test('an END that does not fit is CON pages and ends on the last', async (t) => {

@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { test } from 'tap';
 import { UNAMBIGUOUS } from '../../src/flow/answer.ts';
 import { Box } from '../../src/seal/box.ts';
@@ -13,6 +12,7 @@ import {
   PinSlots,
   randomCode,
 } from '../../src/seal/pin.ts';
+import fc from '../support/property.ts';
 
 const PHONE = '+260971206837';
 

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import fc from 'fast-check';
 import { test } from 'tap';
 import { Box, SealError } from '../../src/seal/box.ts';
 import { Digests } from '../../src/seal/digests.ts';
 import { KeyError, parseKey, parseKeyRing, subkey } from '../../src/seal/keys.ts';
 import { Recent } from '../../src/seal/recent.ts';
+import fc from '../support/property.ts';
 
 const K1 = '0123456789abcdef0123456789abcdef';
 const K2 = 'fedcba9876543210fedcba9876543210';
