@@ -1,5 +1,5 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { deadlineIn } from './deadline.ts';
 import { keyFile } from './kept.ts';
 import { examine, examineRedis, type Finding, inLines, ok } from './operator/doctor.ts';
@@ -75,10 +75,25 @@ function examineProviders({ africasTalking, twilio, environment }: Examined): Fi
   };
 }
 
+/** Where the embedded database is to be made: in a directory, or below the nearest one that is there already. */
+function examinePlace(dataDir: string): Finding {
+  let place = resolve(dataDir);
+  while (!existsSync(place) && dirname(place) !== place) place = dirname(place);
+  const remedy = 'name a directory that can be written in DATA_DIR, or a server in DATABASE_URL';
+  const failed = (said: string): Finding => ({ name: 'database', state: 'FAIL', said, remedy });
+  if (!statSync(place).isDirectory())
+    return failed(`embedded, and cannot be made in ${dataDir}: ${place} is no directory`);
+  try {
+    accessSync(place, constants.W_OK | constants.X_OK);
+  } catch {
+    return failed(`embedded, and cannot be made in ${dataDir}: ${place} cannot be written`);
+  }
+  return ok('database', `embedded; the first start makes it in ${dataDir}`);
+}
+
 async function examineDatabase(examined: Examined, migrations: string): Promise<Finding[]> {
   const { databaseUrl, databasePooler, dataDir, keyRing, digestKey } = examined;
-  if (databaseUrl === undefined && !existsSync(join(dataDir, 'postgres')))
-    return [ok('database', `embedded; the first start makes it in ${dataDir}`)];
+  if (databaseUrl === undefined && !existsSync(join(dataDir, 'postgres'))) return [examinePlace(dataDir)];
   const file = keyFile(dataDir);
   const isKept = databaseUrl === undefined && existsSync(file);
   const ring = keyRing ?? (isKept ? parseKeyRing(readFileSync(file, 'utf8').trim()) : undefined);

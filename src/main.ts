@@ -67,7 +67,10 @@ function knownOf(service: string): Known {
 class StartRefused extends Error {}
 
 async function main(): Promise<void> {
-  if (process.argv[2] === 'doctor') return checkUp({ read: readExamined, inWords, migrations: MIGRATIONS });
+  const [command, ...words] = process.argv.slice(2);
+  if ((command === 'doctor' || command === 'migrate') && words.length > 0)
+    throw new StartRefused(`say \`${command}\` alone`);
+  if (command === 'doctor') return checkUp({ read: readExamined, inWords, migrations: MIGRATIONS });
   const documents = readMenus(SERVICES, knownOf);
   const services = documents.map((menu) => menu.service);
   const config = readConfig(process.env, services);
@@ -75,7 +78,6 @@ async function main(): Promise<void> {
   lastWords(log);
   // Until there is anything to finish, leaving is all there is to it.
   process.once('SIGTERM', leaveAtOnce);
-  const [command, ...words] = process.argv.slice(2);
   if (command === 'migrate') return void (await migrateOnly(config, log));
   if (command !== undefined) return runCommand({ config, log, services }, command, words);
 
@@ -312,6 +314,7 @@ async function migrateEmbedded(directory: string): Promise<string[]> {
 /** Tries again while the database is not up yet: in a compose file or a pod everything starts at once. */
 async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
   const until = performance.now() + PATIENCE_MS;
+  let said: string | undefined;
   for (;;) {
     try {
       return await run();
@@ -325,7 +328,9 @@ async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
       if (!away) throw error;
       if (performance.now() > until)
         throw new StartRefused(`the database of DATABASE_URL does not answer (${code || 'timeout'})`);
-      log.warn({ err: error }, 'waiting for the database');
+      // Once for each reason: a line for every try would hide what it says.
+      if (code !== said) log.warn({ err: error }, 'waiting for the database');
+      said = code;
       await new Promise((resolve) => setTimeout(resolve, 1_000));
     }
   }

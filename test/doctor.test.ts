@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -219,6 +220,21 @@ test('a server whose connections are nearly all used', async (t) => {
     /3\d of 40 are used$/,
     /-> fewer instances, a pooler, or a higher max_conn/,
   );
+});
+
+test('an embedded database that cannot be made', async (t) => {
+  const file = join(temporaryDirectory(t), 'file');
+  writeFileSync(file, '');
+  for (const DATA_DIR of [file, join(file, 'data')]) {
+    const ran = await doctor({ DATA_DIR, PIN_ENCRYPTION_KEY: '' });
+    t.equal(ran.code, 1, ran.said);
+    t.match(
+      ran.said,
+      /^FAIL +database +embedded, and cannot be made in .*: .*\/file is no directory\n +-> name a/m,
+    );
+  }
+  const further = await doctor({ DATA_DIR: join(temporaryDirectory(t), 'a', 'b'), PIN_ENCRYPTION_KEY: '' });
+  t.equal(further.code, 0, further.said);
 });
 
 test('the embedded database, before its first start and while it is held', async (t) => {

@@ -57,7 +57,8 @@ export type Command = (parts: CommandParts, words: string[]) => Promise<string>;
 const MOST_PASSES = 10;
 
 /** Seals everything but turns again under the active key, beside the running service (RULINGS.md 26). */
-const rotate: Command = async (parts) => {
+const rotate: Command = async (parts, words) => {
+  if (words.length > 0) throw new CommandRefused('say `pins:rotate` alone');
   const { db, ring, accounts, messages, incoming, subscriptions, notices } = parts;
   const { airtime, orders, tasks, columns, lookups } = parts;
   let count = (await rewrapDigestKey(db, ring)) ? 1 : 0;
@@ -96,8 +97,8 @@ const reset: Command = async ({ db, accounts, attempts, messages, enqueue }, wor
 
 /** Clears the counts of an account and of its phones, or of one phone (RULINGS.md 17). */
 const unlock: Command = async ({ db, accounts, attempts, digests }, words) => {
-  const [phone = ''] = words;
-  if (/^\+[1-9]\d{1,14}$/.test(phone)) {
+  const [phone = '', ...more] = words;
+  if (more.length === 0 && /^\+[1-9]\d{1,14}$/.test(phone)) {
     await attempts.clear(db, [digests.phone(phone)]);
     return 'The phone is unlocked.';
   }
@@ -126,8 +127,10 @@ function catalogueIn(file: string): Listing[] {
   }
 }
 
-async function find({ db, accounts }: Pick<CommandParts, 'db' | 'accounts'>, [customerId = '']: string[]) {
-  if (!/^[A-Za-z0-9]{9}$/.test(customerId)) throw new CommandRefused('name the account by its Customer ID');
+async function find({ db, accounts }: Pick<CommandParts, 'db' | 'accounts'>, words: string[]) {
+  const [customerId = '', ...more] = words;
+  if (more.length > 0 || !/^[A-Za-z0-9]{9}$/.test(customerId))
+    throw new CommandRefused('name the account by its Customer ID, and one at a time');
   const found = await accounts.forSupport(db, customerId.toUpperCase());
   if (found === undefined) throw new CommandRefused('there is no such account');
   return found;
