@@ -29,7 +29,7 @@ import {
   reachable,
   SAMPLE_PHONE,
   sampleOf,
-  worstState,
+  worstStates,
   worstWorld,
 } from './plan.ts';
 import { screenText } from './screen.ts';
@@ -240,13 +240,14 @@ function farewells(menu: Menu): [string, Text][] {
 /** Every page of every screen with everything at its longest, in every language, and with empty lists. */
 function screens(menu: Menu, known: Known): Finding[] {
   const worlds = [worstWorld(known), worstWorld(known, 0)];
+  const stateAt = worstStates(menu, known);
   return menu.languages.flatMap((language) => [
     ...farewells(menu).flatMap(([node, farewell]) =>
       tooLong(menu, node, language, inLanguage(farewell, language), 'the farewell'),
     ),
     ...tooLong(menu, menu.root, language, offerIn(menu, language), 'the offer to go on'),
     ...nodesOf(menu).flatMap(([name, node]) => {
-      const state = worstState(menu, name, language, known);
+      const state = stateAt(name, language);
       const [full, empty] = worlds as [World, World];
       // A question and an end are read in one piece; what is chosen from may have pages.
       if ('end' in node) return tooLong(menu, name, language, wholeText(menu, state, full));
@@ -269,21 +270,17 @@ function screens(menu: Menu, known: Known): Finding[] {
  */
 function turns(menu: Menu, known: Known, paths: Map<string, string>): Finding[] {
   const world = worstWorld(known);
+  const stateAt = worstStates(menu, known);
   return menu.languages.flatMap((language) =>
     nodesOf(menu).flatMap(([name, node]) => {
-      const { length } = pagesIn(menu, worstState(menu, name, language, known), world);
+      const { length } = pagesIn(menu, stateAt(name, language), world);
       const { key } = turners(menu, node, language).more;
-      const path = paths.get(name) ?? '';
       const turned = Array.from({ length: length - 1 }, () => key);
-      const typed = [...(path === '' ? [] : [path]), ...turned].join('*').length;
-      return typed <= TEXT_LIMIT
-        ? []
-        : [
-            error(
-              name,
-              `the screen in ${language} has ${length} pages, the last of them behind ${typed} characters of ${TEXT_LIMIT}: shorten it`,
-            ),
-          ];
+      const typed = [paths.get(name) ?? '', ...turned].filter((part) => part !== '').join('*').length;
+      if (typed <= TEXT_LIMIT) return [];
+      const last = `the last of them behind ${typed} characters of ${TEXT_LIMIT}`;
+      const remedy = 'list' in node ? 'list fewer rows' : 'shorten it';
+      return [error(name, `the screen in ${language} has ${length} pages, ${last}: ${remedy}`)];
     }),
   );
 }

@@ -136,6 +136,7 @@ export function lengthsOf(menu: Menu, known: Known): (name: string) => number {
   // Values are set from one another: what still grows after as many rounds as there are values grows always.
   for (let round = 0; round <= sets.length; round += 1) {
     const grown = sets.filter(({ name, value, rows }) => keep(name, longestSet(value, rows, length)));
+    if (grown.length === 0) break;
     if (round === sets.length) for (const { name } of grown) kept.set(name, Number.POSITIVE_INFINITY);
   }
   return length;
@@ -174,13 +175,13 @@ export function worstWorld(known: Known, most = Number.POSITIVE_INFINITY): World
   return { facts, msisdn: '+123456789012345' };
 }
 
-/** A session on a node, with every value that it can hold at its longest. */
-export function worstState(menu: Menu, node: string, language: string, known: Known): State {
+/** Sessions on any node, with every value that they can hold at its longest. */
+export function worstStates(menu: Menu, known: Known): (node: string, language: string) => State {
   const length = lengthsOf(menu, known);
   const names = Object.values(menu.nodes).flatMap(keptBy);
   const vars = Object.fromEntries(names.map((name) => [name, longestValue(length(name))]));
   const turns = { more: false, previous: false };
-  return { node, back: [], misses: 0, vars, language, page: 0, turns, items: {} };
+  return (node, language) => ({ node, back: [], misses: 0, vars, language, page: 0, turns, items: {} });
 }
 
 function mapped(values: Record<string, number>, write: (most: number) => string): Record<string, string> {

@@ -396,6 +396,35 @@ test('pages with room for two letters each are refused, and hold the whole text'
   );
 });
 
+test('more rows than can be turned to are refused', (t) => {
+  const list = (per: number) =>
+    Menu.parse({
+      service: 's',
+      root: 'r',
+      nodes: {
+        r: { choose: 'R', options: [{ key: 1, label: 'On', to: 'x' }] },
+        x: {
+          list: 'List',
+          from: 'rows',
+          label: '{row.name}',
+          per,
+          set: { chosen: '{row.name}' },
+          to: 'bye',
+          empty: 'None',
+          options: [{ key: '9z', label: 'Out', to: 'bye' }],
+        },
+        bye: { end: 'Bye' },
+      },
+    });
+  const known: Known = { facts: { rows: { values: { name: 4 }, rows: 62 } }, effects: {} };
+  t.same(lint(list(2), known), []);
+  t.match(
+    lint(list(1), known).map(({ problem }) => problem),
+    [/^the screen in en has 62 pages, the last of them behind 184 characters of 182: list fewer rows$/],
+  );
+  t.end();
+});
+
 test('an END that does not fit is CON pages and ends on the last', async (t) => {
   const menu = Menu.parse({
     service: 's',
