@@ -8,13 +8,16 @@ import { randomCode } from './seal/pin.ts';
 import { hearIncoming } from './sms/incoming.ts';
 import type { Replies } from './sms/replies.ts';
 import type { Db } from './store/accounts.ts';
+import type { RouterEvent } from './store/far-tasks.ts';
 import { credit } from './store/ledger.ts';
+import { hearReport, type SmsReport } from './store/message-reports.ts';
+import type { WantedMessages } from './store/message-view.ts';
 import { countDeliveries, listDeliveries } from './store/outbox.ts';
 import { viewOf } from './store/phone-view.ts';
 import { recordsOf } from './store/records.ts';
 import { type Row, type Sql, within } from './store/sql.ts';
 import { funnelOf } from './store/stats.ts';
-import type { Request, RouterEvent } from './store/tasks.ts';
+import type { Request } from './store/task-rows.ts';
 
 export type Bound = {
   /** What messages that come in are answered with. */
@@ -32,7 +35,7 @@ export type Bound = {
 /** What the routes beside the turns ask for, bound to the database and the queue: each in a transaction of its own. */
 export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
   const { digests, columns, messages, incoming, optOuts, subscriptions, ledger, airtime, tasks } = engine;
-  const { lookups, menus } = engine;
+  const { farTasks, lookups, menus, messageView } = engine;
   const { enqueue } = queue;
   const { replies, mostRecipients: most, hasShortCode, routed, ttl } = settings;
   const hear = hearIncoming({ db, incoming, optOuts, messages, replies, enqueue });
@@ -52,15 +55,15 @@ export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
     sms: {
       send: (sending: Parameters<typeof sendSms>[1]) =>
         sendSms({ db, messages, digests, enqueue, most }, sending),
-      messagesOf: (requestId: string) => messages.ofRequest(db, requestId),
-      list: (wanted: Parameters<typeof messages.list>[1], limit: number) => messages.list(db, wanted, limit),
-      find: (id: string) => messages.find(db, id),
+      messagesOf: (requestId: string) => messageView.ofRequest(db, requestId),
+      list: (wanted: WantedMessages, limit: number) => messageView.list(db, wanted, limit),
+      find: (id: string) => messageView.find(db, id),
       hasShortCode,
     },
     smsCallbacks: {
       hear: (message: Parameters<typeof hear>[0], deadline: Deadline) => within(deadline, hear(message)),
-      report: (report: Parameters<typeof messages.report>[1], deadline: Deadline) =>
-        transact(deadline, (tx) => messages.report(tx, report)),
+      report: (report: SmsReport, deadline: Deadline) =>
+        transact(deadline, (tx) => hearReport(tx, digests, report)),
       optOut: (msisdn: string, sender: string, deadline: Deadline) =>
         transact(deadline, async (tx) =>
           (await optOuts.optOut(tx, msisdn, sender)) ? ('stored' as const) : ('repeated' as const),
@@ -105,7 +108,7 @@ export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
     /** What became of a task at the far side. */
     hearRouter: (event: RouterEvent, deadline: Deadline) =>
       transact(deadline, async (tx) => {
-        const { outcome, handOver } = await tasks.hear(tx, event);
+        const { outcome, handOver } = await farTasks.hear(tx, event);
         if (handOver !== undefined) await enqueue(tx, TASK, { id: handOver });
         return outcome;
       }),

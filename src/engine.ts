@@ -30,12 +30,14 @@ import { Airtime } from './store/airtime.ts';
 import { ApiKeys } from './store/api-keys.ts';
 import { Attempts } from './store/attempts.ts';
 import type { Database } from './store/database.ts';
+import { FarTasks } from './store/far-tasks.ts';
 import { IncomingMessages } from './store/incoming.ts';
 import { seedInstruments } from './store/instruments.ts';
 import { digestRoot } from './store/keyring.ts';
 import { type Book, Ledger } from './store/ledger.ts';
 import { Lookups } from './store/lookups.ts';
 import { loadMenu, storeMenu } from './store/menus.ts';
+import { MessageView } from './store/message-view.ts';
 import { type MessageLimits, Messages } from './store/messages.ts';
 import { Notices } from './store/notices.ts';
 import { OptOuts } from './store/opt-outs.ts';
@@ -46,6 +48,7 @@ import { type Row, type Sql, within } from './store/sql.ts';
 import { Subscriptions } from './store/subscriptions.ts';
 import { Switches } from './store/switches.ts';
 import type { Tables } from './store/tables.ts';
+import { TaskRows } from './store/task-rows.ts';
 import { Tasks } from './store/tasks.ts';
 import { Turns } from './store/turns.ts';
 import { makeTakeTurn } from './turn.ts';
@@ -95,6 +98,7 @@ export type Keeping = {
   accounts: Accounts;
   attempts: Attempts;
   messages: Messages;
+  messageView: MessageView;
   incoming: IncomingMessages;
   optOuts: OptOuts;
   subscriptions: Subscriptions;
@@ -102,6 +106,7 @@ export type Keeping = {
   airtime: Airtime;
   orders: Orders;
   tasks: Tasks;
+  farTasks: FarTasks;
   notices: Notices;
   apiKeys: ApiKeys;
   lookups: Lookups;
@@ -116,19 +121,22 @@ export async function openKeeping(
   const columns = new Box(settings.ring, 'columns');
   const messages = new Messages(columns, digests, settings.messages);
   const ledger = new Ledger(settings.book);
+  const taskRows = new TaskRows(columns);
   return {
     digests,
     columns,
     accounts: new Accounts(columns, new Box(settings.ring, 'pins'), digests),
     attempts: new Attempts(kysely),
     messages,
+    messageView: new MessageView(columns, digests),
     incoming: new IncomingMessages(columns, digests),
     optOuts: new OptOuts(digests),
     subscriptions: new Subscriptions(columns, digests),
     ledger,
     airtime: new Airtime(columns, digests, ledger, messages),
     orders: new Orders(columns, ledger, messages),
-    tasks: new Tasks(columns, digests),
+    tasks: new Tasks(taskRows, digests),
+    farTasks: new FarTasks(taskRows),
     notices: new Notices(columns, digests),
     apiKeys: new ApiKeys(digests),
     lookups: new Lookups(columns, digests),

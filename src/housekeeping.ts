@@ -1,6 +1,7 @@
 import type { Keeping } from './engine.ts';
 import type { Db } from './store/accounts.ts';
 import { forgetEffects } from './store/effects.ts';
+import { forgetSmsReports } from './store/message-reports.ts';
 import { forgetDelivered } from './store/outbox.ts';
 import { dropPartitions, makePartitions } from './store/partitions.ts';
 
@@ -34,6 +35,7 @@ export async function keepHouse(parts: Housekeeping): Promise<Kept> {
   await attempts.forget();
   const delivered = await forgetDelivered(db);
   await airtime.forgetReports(db);
+  await forgetSmsReports(db);
   await messages.forget(db, parts.messageDays);
   const heard = await incoming.forget(db, parts.messageDays);
   const looked = await lookups.forget(db, LOOKUP_DAYS);

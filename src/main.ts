@@ -16,39 +16,29 @@ import { route } from './flow/service-code.ts';
 import { AFRICASTALKING } from './gateways/africastalking.ts';
 import { JSON_GATEWAY } from './gateways/json.ts';
 import { keepHouse } from './housekeeping.ts';
-import { KeyLost, keptKey, keptToken, keyFile, tokenFile } from './kept.ts';
+import { KeyLost, keptToken, tokenFile } from './kept.ts';
+import { lastWords, leaveAtOnce, leaveWell } from './leaving.ts';
 import { makeLog } from './log.ts';
 import { MenuError, readMenus, watchMenus } from './menus.ts';
+import { migrateAlone, openDatabase, StartRefused } from './opening.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { exchangeSimulator } from './providers/exchange.ts';
 import { twilioTaskRouter } from './providers/twilio.ts';
-import { type Queue, startQueue } from './queue.ts';
-import { KeyError, type KeyRing, parseKeyRing } from './seal/keys.ts';
+import { startQueue } from './queue.ts';
+import { KeyError } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
 import { RepliesError, readReplies } from './sms/replies.ts';
-import { type Database, openEmbeddedDatabase, openPostgres } from './store/database.ts';
 import { DirectoryInUse } from './store/embedded.ts';
-import { hasDigestKey, WrongKeys } from './store/keyring.ts';
+import { WrongKeys } from './store/keyring.ts';
 import type { Book } from './store/ledger.ts';
-import { migrate, migrateServer, RightsMissing } from './store/migrate.ts';
+import { RightsMissing } from './store/migrate.ts';
 import { within } from './store/sql.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '..', 'migrations');
 const SERVICES = join(import.meta.dirname, 'services');
 const REPLIES = join(import.meta.dirname, 'sms', 'replies.yaml');
 
-/** How long a start waits for a database that is not up yet; in milliseconds. */
-const PATIENCE_MS = 30_000;
-/** Between SIGTERM and the closed door: answers say `connection: close`, and balancers see `/health`. */
-const GOODBYE_MS = 1_000;
-/**
- * Longer than any answer takes: whoever is connected after that asks nothing. (A connection on which
- * nothing was ever asked does not count as idle, and would be waited for.)
- */
-const LAST_ANSWER_MS = 5_000;
-/** The contract promises 10 s from SIGTERM to the exit. */
-const EXIT_MS = 9_000;
 /**
  * For one call to a task router; in milliseconds. Three of them, which a task may take, are over before its lease is
  * (10 s), and before the queue gives the job to somebody else.
@@ -63,9 +53,6 @@ function knownOf(service: string): Known {
   return { facts: SHAPES[service] ?? {}, effects: EFFECTS, needPhone: NEED_PHONE, quiet: QUIET };
 }
 
-/** A start that cannot be: what is said of it is for a person, without a stack. */
-class StartRefused extends Error {}
-
 async function main(): Promise<void> {
   const [command, ...words] = process.argv.slice(2);
   if ((command === 'doctor' || command === 'migrate') && words.length > 0)
@@ -76,13 +63,13 @@ async function main(): Promise<void> {
   const config = readConfig(process.env, services);
   const log = makeLog(config.logLevel);
   lastWords(log);
-  // Until there is anything to finish, leaving is all there is to it.
   process.once('SIGTERM', leaveAtOnce);
-  if (command === 'migrate') return void (await migrateOnly(config, log));
+  const place = { ...config, migrations: MIGRATIONS };
+  if (command === 'migrate') return void (await migrateAlone(place, log));
   if (command !== undefined) return runCommand({ config, log, services }, command, words);
 
   const replies = readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
-  const { database, ring, notes } = await openDatabase(config, log);
+  const { database, ring, notes } = await openDatabase(place, log);
   const { kysely } = database;
   const queue = await startQueue(database, (error) =>
     log.warn({ err: error }, 'the queue could not reach the database'),
@@ -101,7 +88,7 @@ async function main(): Promise<void> {
     enqueue: queue.enqueue,
   });
   const { takeTurn, takeNotice, sessions, menus, switches, digests, messages } = engine;
-  const { airtime, orders, tasks, apiKeys } = engine;
+  const { airtime, orders, farTasks, apiKeys } = engine;
   const made = config.operators.length > 0 ? undefined : madeOperator(config);
   const router = config.twilio && twilioTaskRouter({ ...config.twilio, timeoutMs: ROUTER_MS });
   const bindings = bind(kysely, engine, queue, {
@@ -170,10 +157,10 @@ async function main(): Promise<void> {
     smsDelivery(kysely, messages, providers.sms, config.smsFrom),
     airtimeDelivery(kysely, airtime, providers.airtime, queue.enqueue),
     tradeDelivery(kysely, orders, exchangeSimulator(), queue.enqueue),
-    taskDelivery(kysely, tasks, router),
+    taskDelivery(kysely, farTasks, router),
   ]);
   const tell = async () => {
-    if (router !== undefined) await tellUntold({ db: kysely, tasks, enqueue: queue.enqueue });
+    if (router !== undefined) await tellUntold({ db: kysely, farTasks, enqueue: queue.enqueue });
   };
   // What was asked for, or closed, while there were no credentials.
   await tell();
@@ -224,33 +211,6 @@ function signedBy({ authToken, workspaceSid, eventsUrl: url }: NonNullable<Confi
   return { authToken, workspaceSid, ...(url !== undefined && { url }) };
 }
 
-type Opened = { database: Database; ring: KeyRing; notes: string[] };
-
-async function openDatabase(config: Config, log: Logger): Promise<Opened> {
-  const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
-  if (config.databaseUrl !== undefined && config.keyRing !== undefined) {
-    await patiently(log, () => migrateServer(config.databaseUrl as string, MIGRATIONS));
-    return {
-      database: openPostgres(config.databaseUrl, onLost, config.databasePooler),
-      ring: config.keyRing,
-      notes: ['Postgres by DATABASE_URL'],
-    };
-  }
-  const database = await openEmbeddedDatabase(config.dataDir);
-  await migrate(database.kysely, MIGRATIONS);
-  const isNew = !(await hasDigestKey(database.kysely));
-  const ring = config.keyRing ?? parseKeyRing(keptKey(config.dataDir, isNew));
-  const notes = [
-    `embedded Postgres in ${config.dataDir} (survives a crash of the process, not a power loss; one process only)`,
-  ];
-  if (config.keyRing !== undefined) return { database, ring, notes };
-  return {
-    database,
-    ring,
-    notes: [...notes, `key in ${keyFile(config.dataDir)}`],
-  };
-}
-
 /** What a command is run with. */
 type Beside = { config: Config; log: Logger; services: string[] };
 
@@ -265,7 +225,7 @@ async function runCommand(
     throw new StartRefused(
       `there is no command ${command}: doctor, migrate, ${Object.keys(COMMANDS).join(', ')}`,
     );
-  const { database, ring } = await openDatabase(config, log);
+  const { database, ring } = await openDatabase({ ...config, migrations: MIGRATIONS }, log);
   const queue = await startQueue(database, (error) =>
     log.warn({ err: error }, 'the queue could not reach the database'),
   );
@@ -294,48 +254,6 @@ function readExamined(): Config {
   return config;
 }
 
-async function migrateOnly(config: Config, log: Logger): Promise<void> {
-  const applied =
-    config.databaseUrl === undefined
-      ? await migrateEmbedded(config.dataDir)
-      : await patiently(log, () => migrateServer(config.databaseUrl as string, MIGRATIONS));
-  log.info({ applied }, applied.length === 0 ? 'nothing to migrate' : 'migrated');
-}
-
-async function migrateEmbedded(directory: string): Promise<string[]> {
-  const database = await openEmbeddedDatabase(directory);
-  try {
-    return await migrate(database.kysely, MIGRATIONS);
-  } finally {
-    await database.close();
-  }
-}
-
-/** Tries again while the database is not up yet: in a compose file or a pod everything starts at once. */
-async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
-  const until = performance.now() + PATIENCE_MS;
-  let said: string | undefined;
-  for (;;) {
-    try {
-      return await run();
-    } catch (error) {
-      const code = (error as { code?: string }).code ?? '';
-      // Refused, not found, not answering; or a server that is just starting (57P03).
-      const away = /^(E[A-Z]+|57P03)$/.test(code) || (error as Error).message.includes('timeout');
-      // Neither a code of the system nor of the server: what the driver itself has to say of the address.
-      if (code === '' && !away)
-        throw new StartRefused(`the database of DATABASE_URL cannot be used: ${(error as Error).message}`);
-      if (!away) throw error;
-      if (performance.now() > until)
-        throw new StartRefused(`the database of DATABASE_URL does not answer (${code || 'timeout'})`);
-      // Once for each reason: a line for every try would hide what it says.
-      if (code !== said) log.warn({ err: error }, 'waiting for the database');
-      said = code;
-      await new Promise((resolve) => setTimeout(resolve, 1_000));
-    }
-  }
-}
-
 /** Without credentials the simulator serves, and what it is paid with is no money (CONTRACT.md section 4). */
 function bookOf({ africasTalking }: Config): Book {
   if (africasTalking === undefined) return 'demo';
@@ -349,55 +267,6 @@ function bookOf({ africasTalking }: Config): Book {
 function madeOperator({ environment, dataDir }: Config): Operator | undefined {
   if (environment === 'production') return undefined;
   return { name: 'operator', scopes: new Set(SCOPES), token: keptToken(dataDir) };
-}
-
-type Running = {
-  app: Awaited<ReturnType<typeof buildApp>>['app'];
-  drain(): void;
-  /** No more looks at the switches. */
-  stopLooking(): void;
-  queue: Queue;
-  database: Database;
-};
-
-/** SIGTERM and SIGINT: say goodbye, finish what is under way, exit 0. A second signal changes nothing. */
-function leaveWell(log: Logger, { app, drain, stopLooking, queue, database }: Running): void {
-  let leaving = false;
-  const leave = async () => {
-    if (leaving) return;
-    leaving = true;
-    log.info('draining');
-    setTimeout(() => process.exit(0), EXIT_MS).unref();
-    drain();
-    await queue.rest().catch(() => {});
-    await new Promise((resolve) => setTimeout(resolve, GOODBYE_MS));
-    setTimeout(() => app.server.closeAllConnections(), LAST_ANSWER_MS).unref();
-    await app.close();
-    stopLooking();
-    await queue.stop().catch((error: unknown) => log.warn({ err: error }, 'the queue did not stop cleanly'));
-    await database
-      .close()
-      .catch((error: unknown) => log.warn({ err: error }, 'the database did not close cleanly'));
-    log.info('stopped');
-    process.exit(0);
-  };
-  process.off('SIGTERM', leaveAtOnce);
-  process.on('SIGTERM', () => void leave());
-  process.on('SIGINT', () => void leave());
-}
-
-function leaveAtOnce(): void {
-  process.exit(0);
-}
-
-/** What nobody caught is logged like any error, without its message, and ends the process. */
-function lastWords(log: Logger): void {
-  const end = (error: unknown) => {
-    log.fatal({ err: error }, 'an error that nobody caught');
-    process.exit(1);
-  };
-  process.on('uncaughtException', end);
-  process.on('unhandledRejection', end);
 }
 
 function startLine(config: Config, address: string, notes: string[], made?: Operator): string {

@@ -322,13 +322,13 @@ async function onRows(t: Test) {
     });
     return id;
   };
-  return { db: db.kysely, tasks: engine.tasks, query, asks };
+  return { db: db.kysely, tasks: engine.tasks, farTasks: engine.farTasks, query, asks };
 }
 
 t.test(
   'creating it is begun and nobody hears the answer: it is looked for before it is created again',
   async (t) => {
-    const { db, tasks, query, asks } = await onRows(t);
+    const { db, tasks, farTasks, query, asks } = await onRows(t);
     const fake = await fakeTwilio(t);
     const { accountSid, authToken, workspaceSid, url: baseUrl } = fake;
     const twilio = { accountSid, authToken, workspaceSid, baseUrl, taskChannel: 'default', timeoutMs: 3_000 };
@@ -337,18 +337,18 @@ t.test(
 
     const id = await asks(tasks, '1000001');
     fake.next('drop');
-    t.same([...(await taskDelivery(db, tasks, router).deliver([id]))], [[id, 'dropped']]);
-    t.same([...(await taskDelivery(db, tasks, router).deliver([id]))], []);
+    t.same([...(await taskDelivery(db, farTasks, router).deliver([id]))], [[id, 'dropped']]);
+    t.same([...(await taskDelivery(db, farTasks, router).deliver([id]))], []);
     t.equal(fake.tasks.length, 1);
 
     t.comment('it may be under way for a while: its absence proves nothing yet');
     await query(`update tasks set state = 'closed', closed_at = now()`);
     const second = await asks(tasks, '1000002');
     fake.next('fail');
-    t.same([...(await taskDelivery(db, tasks, router).deliver([second]))], [[second, 'http_500_20500']]);
-    t.same([...(await taskDelivery(db, tasks, router).deliver([second]))], [[second, 'uncertain']]);
+    t.same([...(await taskDelivery(db, farTasks, router).deliver([second]))], [[second, 'http_500_20500']]);
+    t.same([...(await taskDelivery(db, farTasks, router).deliver([second]))], [[second, 'uncertain']]);
     await later();
-    t.same([...(await taskDelivery(db, tasks, router).deliver([second]))], []);
+    t.same([...(await taskDelivery(db, farTasks, router).deliver([second]))], []);
     t.equal(fake.tasks.length, 2);
 
     t.comment('without looking there would be two');
@@ -356,15 +356,15 @@ t.test(
     const third = await asks(tasks, '1000003');
     const blind: TaskRouter = { ...router, find: async () => undefined };
     fake.next('drop');
-    await taskDelivery(db, tasks, blind).deliver([third]);
+    await taskDelivery(db, farTasks, blind).deliver([third]);
     await later();
-    await taskDelivery(db, tasks, blind).deliver([third]);
+    await taskDelivery(db, farTasks, blind).deliver([third]);
     t.equal(fake.tasksOf({ reference: '1000003' }).length, 2);
   },
 );
 
 t.test('one process at a time speaks of a task', async (t) => {
-  const { db, tasks, query, asks } = await onRows(t);
+  const { db, tasks, farTasks, query, asks } = await onRows(t);
   const made: string[] = [];
   const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
   const slow: TaskRouter = {
@@ -379,9 +379,9 @@ t.test('one process at a time speaks of a task', async (t) => {
     close: async () => {},
   };
   const id = await asks(tasks, '1000004');
-  const first = taskDelivery(db, tasks, slow).deliver([id]);
+  const first = taskDelivery(db, farTasks, slow).deliver([id]);
   while (made.length === 0) await new Promise((resolve) => setImmediate(resolve));
-  t.same([...(await taskDelivery(db, tasks, slow).deliver([id]))], [[id, 'busy']]);
+  t.same([...(await taskDelivery(db, farTasks, slow).deliver([id]))], [[id, 'busy']]);
   answer();
   t.same([...(await first)], []);
   t.same(made, ['1000004']);
@@ -391,7 +391,7 @@ t.test('one process at a time speaks of a task', async (t) => {
 });
 
 t.test('what is refused for good stays with the desk, which may take it then', async (t) => {
-  const { db, tasks, query, asks } = await onRows(t);
+  const { db, tasks, farTasks, query, asks } = await onRows(t);
   const refusing: TaskRouter = {
     name: 'refusing',
     create: async () => {
@@ -407,20 +407,20 @@ t.test('what is refused for good stays with the desk, which may take it then', a
       .execute((tx) => tasks.assign(tx, '1000005', { to: 'Awa', by: 'awa', instead: false, routed: true }));
   const id = await asks(tasks, '1000005');
   t.equal(await assign(), 'elsewhere');
-  t.same([...(await taskDelivery(db, tasks, refusing).deliver([id]))], []);
+  t.same([...(await taskDelivery(db, farTasks, refusing).deliver([id]))], []);
   t.same(await query('select state, error from outbox'), [{ state: 'refused', error: 'refused_reference' }]);
   t.equal(await assign(), 'assigned');
 });
 
 t.test('a router that lets go of everything is not asked for ever', async (t) => {
-  const { db, tasks, asks } = await onRows(t);
+  const { db, tasks, farTasks, asks } = await onRows(t);
   await asks(tasks, '1000006');
   const [task] = await tasks.list(db, { states: ['open'] }, 1);
   const again = [];
   for (let round = 0; round < 7; round += 1) {
-    await tasks.handed(db, task?.id ?? '', 'hot potato', `id ${round}`);
+    await farTasks.handed(db, task?.id ?? '', 'hot potato', `id ${round}`);
     const event = { router: 'hot potato', routerId: `id ${round}`, at: round + 1, move: 'lost' as const };
-    again.push((await tasks.hear(db, event)).handOver !== undefined);
+    again.push((await farTasks.hear(db, event)).handOver !== undefined);
   }
   t.same(again, [true, true, true, true, true, false, false]);
   t.match(await tasks.list(db, { states: ['open'] }, 5), [{ reference: '1000006', router: null }]);

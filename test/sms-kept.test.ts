@@ -30,18 +30,18 @@ const HEADERS = { authorization: `Bearer ${OPERATOR_TOKEN}`, 'content-type': 'ap
 async function keepingOf(t: Test, url: string) {
   const opened = openPostgres(url, () => {});
   t.teardown(() => opened.close());
-  const { messages, digests } = await openKeeping(opened, {
+  const { messages, messageView, digests } = await openKeeping(opened, {
     ring: parseKeyRing(TEST_KEY),
     messages: { dailyMax: 1_000, prefixes: [] },
     book: 'real',
   });
-  return { opened, db: opened.kysely, messages, digests };
+  return { opened, db: opened.kysely, messages, messageView, digests };
 }
 
 t.test('texts are dropped after their days', async (t) => {
   const { url } = await database(t);
   await migrateServer(url, MIGRATIONS);
-  const { db, messages } = await keepingOf(t, url);
+  const { db, messages, messageView } = await keepingOf(t, url);
   const query = await queryOn(t, url);
   const write = (to: string[]) =>
     db
@@ -95,9 +95,9 @@ t.test('texts are dropped after their days', async (t) => {
     if (waiting > 0) t.equal(call_?.text, 'A text');
   }
   t.same(await query(`select convert_from(key, 'utf8') as key from sms_requests`), [{ key: 'young' }]);
-  t.equal((await messages.list(db, {}, 100)).length, 14, 'the rows stay');
-  t.equal((await messages.list(db, { msisdn: phones[0] }, 100)).length, 7, 'by number too');
-  t.match(await messages.find(db, calls[0]?.[0] ?? ''), { phoneNumber: phones[0], segments: 1 });
+  t.equal((await messageView.list(db, {}, 100)).length, 14, 'the rows stay');
+  t.equal((await messageView.list(db, { msisdn: phones[0] }, 100)).length, 7, 'by number too');
+  t.match(await messageView.find(db, calls[0]?.[0] ?? ''), { phoneNumber: phones[0], segments: 1 });
   t.equal(await messages.reseal(db), 0, 'rotation passes over what is gone');
 });
 

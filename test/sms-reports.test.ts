@@ -7,9 +7,11 @@ import { sql } from 'kysely';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { openKeeping } from '../src/engine.ts';
+import type { Digests } from '../src/seal/digests.ts';
 import { parseKeyRing } from '../src/seal/keys.ts';
 import type { Db } from '../src/store/accounts.ts';
-import type { Judged, Messages } from '../src/store/messages.ts';
+import { forgetSmsReports, hearAnswer, hearReport, type Judged } from '../src/store/message-reports.ts';
+import type { Messages } from '../src/store/messages.ts';
 import type { MessageState, ReportStatus } from '../src/store/tables.ts';
 import { openDatabase } from './support/engine.ts';
 import { TEST_KEY } from './support/gateway.ts';
@@ -46,12 +48,12 @@ const rankOf = (state: string) => ORDER.findIndex((states) => (states as string[
 
 type Row = { state: string; code: string | null; ended_at: Date | null; network: number | null };
 
-type Stage = { db: Db; messages: Messages; watch: pg.Client };
+type Stage = { db: Db; messages: Messages; digests: Digests; watch: pg.Client };
 
 async function openStage(t: Test): Promise<Stage> {
   const { url, db } = await openDatabase(t);
   const settings = { messages: { dailyMax: 1_000_000, prefixes: [] }, book: 'real' as const };
-  const { messages } = await openKeeping(db, { ring: parseKeyRing(TEST_KEY), ...settings });
+  const { messages, digests } = await openKeeping(db, { ring: parseKeyRing(TEST_KEY), ...settings });
   const watch = new pg.Client({ connectionString: url });
   await watch.connect();
   t.teardown(() => watch.end());
@@ -66,7 +68,7 @@ async function openStage(t: Test): Promise<Stage> {
       return new;
     end $$;
     create trigger see_state after insert or update on messages for each row execute function see_state();`);
-  return { db: db.kysely, messages, watch };
+  return { db: db.kysely, messages, digests, watch };
 }
 
 let numbers = 0;
@@ -93,18 +95,18 @@ async function queued(
     id,
     msisdn,
     providerId,
-    answer: () => db.transaction().execute((tx) => messages.answered(tx, known, 'africastalking', judged)),
+    answer: () => db.transaction().execute((tx) => hearAnswer(tx, known, 'africastalking', judged)),
   };
 }
 
 type Told = { status: ReportStatus; reason?: string; network?: number };
 
 function report(
-  { db, messages }: Stage,
+  { db, digests }: Stage,
   { msisdn, providerId }: Pick<Sent, 'msisdn' | 'providerId'>,
   told: Told,
 ) {
-  return db.transaction().execute((tx) => messages.report(tx, { providerId, msisdn, ...told }));
+  return db.transaction().execute((tx) => hearReport(tx, digests, { providerId, msisdn, ...told }));
 }
 
 async function rowOf({ watch }: Stage, id: string): Promise<Row> {
@@ -232,8 +234,7 @@ t.test('a call of many, its reports in any order on any connection', async (t) =
     return own.map((status) => ({ about, status, at: Math.sin(index * 7 + status.length * 13) }));
   });
   told.sort((a, b) => a.at - b.at);
-  const answer = () =>
-    db.transaction().execute((tx) => messages.answered(tx, known, 'africastalking', judged));
+  const answer = () => db.transaction().execute((tx) => hearAnswer(tx, known, 'africastalking', judged));
   const half = told.length / 2;
   // Two instances that have heard the same answer, and the reports of a whole network, all at once.
   await Promise.all([
@@ -253,7 +254,7 @@ t.test('a call of many, its reports in any order on any connection', async (t) =
 
 t.test('a report and the answer that commit at the same moment', async (t) => {
   const stage = await openStage(t);
-  const { db, messages, watch } = stage;
+  const { db, messages, digests, watch } = stage;
   /** Until so many wait for a lock of reports. */
   const waiting = async (count: number) => {
     for (let looks = 0; looks < 2_000; looks += 1) {
@@ -271,16 +272,14 @@ t.test('a report and the answer that commit at the same moment', async (t) => {
     const hold = Promise.withResolvers<void>();
     const held = Promise.withResolvers<void>();
     const { providerId, msisdn } = message;
-    const reported = (tx: Db) => messages.report(tx, { providerId, msisdn, status: 'Success' });
+    const reported = (tx: Db) => hearReport(tx, digests, { providerId, msisdn, status: 'Success' });
     // The one has done everything but its commit when the other begins.
     const one = db.transaction().execute(async (tx) => {
       if (first === 'the report') await reported(tx);
       else {
         const known = await messages.toSend(tx, message.id);
         if (known === undefined) throw new Error('there is nothing to send');
-        await messages.answered(tx, known, 'x', [
-          { id: message.id, outcome: 'accepted', code: 'sent', providerId },
-        ]);
+        await hearAnswer(tx, known, 'x', [{ id: message.id, outcome: 'accepted', code: 'sent', providerId }]);
       }
       held.resolve();
       await hold.promise;
@@ -348,7 +347,7 @@ t.test('what was never sent has nothing to report', async (t) => {
     await report(stage, message, { status: 'Success' });
     await db
       .transaction()
-      .execute((tx) => messages.answered(tx, known, 'x', [{ id: message.id, outcome, code: 'said' }]));
+      .execute((tx) => hearAnswer(tx, known, 'x', [{ id: message.id, outcome, code: 'said' }]));
     await report(stage, message, { status: 'Failed' });
     t.match(await rowOf(stage, message.id), {
       state: outcome === 'refused' ? 'rejected' : 'queued',
@@ -371,7 +370,7 @@ t.test('the key of a call', async (t) => {
   if (first === undefined) throw new Error('there is nothing to send');
   t.equal((await messages.toSend(db, call))?.key, first.key, 'the same while nothing is known');
   const later = ids.map((id): Judged => ({ id, outcome: 'later', code: 'gateway_error' }));
-  const answered = () => db.transaction().execute((tx) => messages.answered(tx, first, 'x', later));
+  const answered = () => db.transaction().execute((tx) => hearAnswer(tx, first, 'x', later));
   await answered();
   const second = await messages.toSend(db, call);
   t.not(second?.key, first.key, 'another one for those that are left');
@@ -381,7 +380,7 @@ t.test('the key of a call', async (t) => {
 
 t.test('reports wait for a day', async (t) => {
   const stage = await openStage(t);
-  const { db, messages } = stage;
+  const { db } = stage;
   const [old, young] = [await queued(stage), await queued(stage)];
   for (const each of [old, young]) await report(stage, each, { status: 'Success' });
   const age = (message: Sent, hours: number) =>
@@ -390,7 +389,7 @@ t.test('reports wait for a day', async (t) => {
     );
   await age(old, 25);
   await age(young, 23);
-  await messages.forget(db, 30);
+  await forgetSmsReports(db);
   for (const each of [old, young]) await each.answer();
   t.match(await rowOf(stage, old.id), { state: 'sent' });
   t.match(await rowOf(stage, young.id), { state: 'delivered' });

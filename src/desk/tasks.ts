@@ -4,7 +4,8 @@ import { z } from 'zod';
 import type { Guard } from '../guard.ts';
 import { Failure, paging, REFUSALS } from '../listed.ts';
 import { type Cursor, pageOf } from '../store/cursor.ts';
-import type { Task, TaskEvent, TaskState } from '../store/tasks.ts';
+import type { TaskState } from '../store/task-rows.ts';
+import type { Task, TaskEvent } from '../store/tasks.ts';
 
 export type Closing = { note: string; by: string; requests?: number | undefined };
 export type Assigning = { to: string; by: string; instead: boolean };

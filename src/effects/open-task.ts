@@ -1,8 +1,10 @@
 import { ProviderError } from '../providers/provider.ts';
 import type { TaskAttributes, TaskRouter } from '../providers/task-router.ts';
 import { type Db, GuardFailed } from '../store/accounts.ts';
+import type { FarTasks, Held } from '../store/far-tasks.ts';
 import { endDelivery } from '../store/outbox.ts';
-import { freshReference, type Held, type Request, type Tasks } from '../store/tasks.ts';
+import type { Request } from '../store/task-rows.ts';
+import { freshReference, type Tasks } from '../store/tasks.ts';
 import { type Delivery, type Enqueue, eachAlone } from './delivery.ts';
 import type { EffectKind } from './effect.ts';
 
@@ -69,10 +71,10 @@ export async function askForHelp(
  * Brings the far side in step with a task as it is now, whatever event is being told of: so events may be told in
  * any order, and more than once. Without a far side there is nothing to tell: the desk has it.
  */
-export function taskDelivery(db: Db, tasks: Tasks, router?: TaskRouter): Delivery {
+export function taskDelivery(db: Db, farTasks: FarTasks, router?: TaskRouter): Delivery {
   const deliverOne = async (id: string): Promise<string | undefined> => {
     const end = (state: 'done' | 'refused', code?: string) => endDelivery(db, id, state, code);
-    const held = router === undefined ? undefined : await tasks.hold(db, id);
+    const held = router === undefined ? undefined : await farTasks.hold(db, id);
     if (held === 'busy') return 'busy';
     if (router === undefined || held === undefined) {
       // Without a router nothing is told now; when there is one again, it is (`tellUntold`).
@@ -80,7 +82,7 @@ export function taskDelivery(db: Db, tasks: Tasks, router?: TaskRouter): Deliver
       return undefined;
     }
     try {
-      const again = await bringInStep({ db, tasks, router }, held);
+      const again = await bringInStep({ db, farTasks, router }, held);
       if (again !== undefined) return again;
       await end('done');
     } catch (error) {
@@ -88,7 +90,7 @@ export function taskDelivery(db: Db, tasks: Tasks, router?: TaskRouter): Deliver
       if (error.retryable) return error.code;
       await end('refused', error.code);
     } finally {
-      await tasks.letGo(db, held);
+      await farTasks.letGo(db, held);
     }
     return undefined;
   };
@@ -102,22 +104,26 @@ export function taskDelivery(db: Db, tasks: Tasks, router?: TaskRouter): Deliver
 }
 
 /** Queues what the far side should know and nothing is on its way of. Returns how much. */
-export async function tellUntold({ db, tasks, enqueue }: Omit<Asking, 'randomCode'>): Promise<number> {
+export async function tellUntold({
+  db,
+  farTasks,
+  enqueue,
+}: Pick<Asking, 'db' | 'enqueue'> & { farTasks: FarTasks }): Promise<number> {
   return db.transaction().execute(async (tx) => {
-    const events = await tasks.untold(tx);
+    const events = await farTasks.untold(tx);
     for (const id of events) await enqueue(tx, TASK, { id });
     return events.length;
   });
 }
 
-type Far = { db: Db; tasks: Tasks; router: TaskRouter };
+type Far = { db: Db; farTasks: FarTasks; router: TaskRouter };
 
 /**
  * Why it is to be tried again, where nothing failed and yet nothing more can be done now. At most three calls, which
  * the lease outlasts.
  */
 async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
-  const { db, tasks, router } = far;
+  const { db, farTasks, router } = far;
   const attributes = attributesOf(held);
   let { routerId } = held;
   if (routerId !== null && held.told) return undefined;
@@ -126,7 +132,7 @@ async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
     routerId = (await router.find(attributes)) ?? null;
     if (routerId !== null && held.state === 'assigned') {
       // Somebody at the desk took it meanwhile. What is there must not call the same person.
-      await tasks.disown(db, held.id, routerId);
+      await farTasks.disown(db, held.id, routerId);
       await router.close(routerId, 'taken at the desk');
       return undefined;
     }
@@ -136,33 +142,38 @@ async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
     // The far side may take it after all, a moment later.
     if (routerId === null) return held.tried === 'fresh' ? 'uncertain' : undefined;
     await router.close(routerId, 'closed at the desk');
-    await tasks.told(db, held);
+    await farTasks.told(db, held);
     return undefined;
   }
   if (routerId !== null) {
     if (!(await router.update(routerId, attributes))) {
-      await db.transaction().execute((tx) => tasks.lost(tx, held.id, router.name));
+      await db.transaction().execute((tx) => farTasks.lost(tx, held.id, router.name));
       return 'reopened';
     }
-    await tasks.told(db, held);
+    await farTasks.told(db, held);
     return undefined;
   }
   // Somebody at the desk took it while the far side did not: it is theirs.
   if (held.state === 'assigned') return undefined;
   if (held.tried === 'fresh') return 'uncertain';
-  await tasks.tries(db, held.id, true);
+  await farTasks.tries(db, held.id, true);
   try {
     const made = await router.create({ attributes, priority: held.priority });
     await adopt(far, held, made, held.version);
   } catch (error) {
-    if (error instanceof ProviderError && isNotDone(error)) await tasks.tries(db, held.id, false);
+    if (error instanceof ProviderError && isNotDone(error)) await farTasks.tries(db, held.id, false);
     throw error;
   }
   return undefined;
 }
 
-function adopt({ db, tasks, router }: Far, { id }: Held, routerId: string, version?: number): Promise<void> {
-  return db.transaction().execute((tx) => tasks.handed(tx, id, router.name, routerId, version));
+function adopt(
+  { db, farTasks, router }: Far,
+  { id }: Held,
+  routerId: string,
+  version?: number,
+): Promise<void> {
+  return db.transaction().execute((tx) => farTasks.handed(tx, id, router.name, routerId, version));
 }
 
 /** The far side never heard of it, or said that it did nothing. */

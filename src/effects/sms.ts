@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { ProviderError, type SmsBatch, type SmsProvider } from '../providers/provider.ts';
 import type { Digests } from '../seal/digests.ts';
 import type { Db } from '../store/accounts.ts';
-import type { Call, Judged, Messages } from '../store/messages.ts';
+import { hearAnswer, type Judged } from '../store/message-reports.ts';
+import type { Call, Messages } from '../store/messages.ts';
 import { endDelivery } from '../store/outbox.ts';
 import { type Delivery, type Enqueue, eachAlone } from './delivery.ts';
 import type { EffectKind } from './effect.ts';
@@ -88,7 +89,7 @@ export function smsDelivery(
         if (accepted) await endDelivery(tx, id, 'done');
         else await endDelivery(tx, id, 'refused', judged[0]?.code);
       }
-      await messages.answered(tx, call, provider.name, judged);
+      await hearAnswer(tx, call, provider.name, judged);
       return later?.code;
     });
   };

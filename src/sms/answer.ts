@@ -1,4 +1,4 @@
-import type { SeenMessage } from '../store/messages.ts';
+import type { SeenMessage } from '../store/message-view.ts';
 
 /** What Africa's Talking answers to a send (africastalking-sms): the two senders answer in its shape. */
 export type SmsAnswer = {

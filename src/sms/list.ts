@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { Guard } from '../guard.ts';
 import { paging, REFUSALS } from '../listed.ts';
 import { pageOf } from '../store/cursor.ts';
-import type { SeenMessage, WantedMessages } from '../store/messages.ts';
+import type { SeenMessage, WantedMessages } from '../store/message-view.ts';
 
 export type ListParts = {
   guard: Guard;

@@ -4,7 +4,8 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { segmentsOf } from '../flow/text.ts';
 import type { Guard } from '../guard.ts';
-import type { SeenMessage, SmsKind } from '../store/messages.ts';
+import type { SeenMessage } from '../store/message-view.ts';
+import type { SmsKind } from '../store/messages.ts';
 import { answerOf, isAnswered } from './answer.ts';
 
 /** What an operator wants sent: one text, to phones in E.164, each once. */

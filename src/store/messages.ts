@@ -4,10 +4,9 @@ import { segmentsOf } from '../flow/text.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import { type Db, GuardFailed, lockDigest } from './accounts.ts';
-import { type Cursor, isoTime } from './cursor.ts';
 import { inPages } from './pages.ts';
 import { bytes } from './sql.ts';
-import type { MessageState, ReportStatus, Tables } from './tables.ts';
+import type { Tables } from './tables.ts';
 
 /** Messages that a subscriber may cause to one phone in a day (RULINGS.md 14). */
 const PER_PHONE_AND_DAY = 5;
@@ -17,14 +16,9 @@ const MOST_PARTS = 64;
 const LEAST_OF_A_PART = 100;
 
 const SMS_LOCK = 7_003;
-/** A message that is sent and the report on it, one behind the other: else neither would see the other. */
-const REPORT_LOCK = 7_006;
 
 /** Rows that a rotation reads at a time. */
 const RESEAL_PAGE = 500;
-
-/** A report that came before its message is waited for so long (RULINGS.md 32). */
-const REPORT_HOURS = 24;
 
 /** Opt-outs stop bulk, not what somebody asked for (RULINGS.md 32). */
 export type SmsKind = 'single' | 'bulk' | 'twoWay';
@@ -65,56 +59,6 @@ export type Call = {
   linkId?: string;
   to: { id: string; msisdn: string }[];
 };
-
-/** What the provider said of one message. */
-export type Judged = {
-  id: string;
-  outcome: 'accepted' | 'refused' | 'later';
-  code: string;
-  statusCode?: number | undefined;
-  providerId?: string | undefined;
-  cost?: { currency: string; amount: string } | undefined;
-};
-
-/** What the provider reports later, or sooner than it answers. */
-export type SmsReport = {
-  providerId: string;
-  msisdn: string;
-  status: ReportStatus;
-  reason?: string | undefined;
-  network?: number | undefined;
-};
-
-/** How far a message is: it moves to a higher rank only, and of the last ones the first stands. */
-const RANK: Record<MessageState, number> = {
-  promised: 0,
-  queued: 0,
-  sent: 1,
-  submitted: 2,
-  buffered: 3,
-  delivered: 4,
-  failed: 4,
-  rejected: 4,
-  expired: 4,
-};
-
-const REPORTED: Record<ReportStatus, MessageState> = {
-  Sent: 'sent',
-  Submitted: 'submitted',
-  Buffered: 'buffered',
-  Success: 'delivered',
-  Failed: 'failed',
-  AbsentSubscriber: 'failed',
-  Rejected: 'rejected',
-  Expired: 'expired',
-};
-
-/** The states from which a message can come to another one. */
-function before(state: MessageState): MessageState[] {
-  const states = Object.keys(RANK) as MessageState[];
-  // What has not been sent has nothing to report; it is not known by any provider's id either.
-  return states.filter((other) => RANK[other] > 0 && RANK[other] < RANK[state]);
-}
 
 /**
  * Every message is a row before it is sent (CONTRACT.md section 5), one per recipient; what is sent together
@@ -224,54 +168,8 @@ export class Messages {
       ...(row.sender !== null && { sender: row.sender }),
       ...(row.keyword !== null && { keyword: row.keyword }),
       ...(row.link_id !== null && { linkId: row.link_id }),
-      to: to.map(({ id, msisdn }) => ({
-        id,
-        msisdn: this.#box.open(msisdn, place('msisdn', id)).toString(),
-      })),
+      to: to.map((row) => ({ id: row.id, msisdn: msisdnOf(this.#box, row) })),
     };
-  }
-
-  /**
-   * What the provider said of each message of a call. Those that are to be tried again stay queued, under another
-   * key: they are another set, and the old key stands for an answer that was given. (Only the first answer under a
-   * key does that: where two instances had the call, the other may be sending under the new one by now.) Reports
-   * that came first are heard now.
-   */
-  async answered(
-    tx: Db,
-    { id: call, key }: Pick<Call, 'id' | 'key'>,
-    provider: string,
-    judged: Judged[],
-  ): Promise<void> {
-    const accepted = judged.filter(({ outcome }) => outcome === 'accepted');
-    const known = [...new Set(accepted.flatMap(({ providerId }) => providerId ?? []))];
-    await this.#lockReports(tx, known);
-    await sql`
-      update messages m set
-        state = v.state, code = v.code, status_code = v.status_code,
-        provider = ${provider},
-        provider_id = v.provider_id, cost = v.cost::numeric, currency = v.currency,
-        sent_at = case when v.state = 'sent' then clock_timestamp() end,
-        ended_at = case when v.state = 'rejected' then clock_timestamp() end
-      from unnest(
-        ${judged.map(({ id }) => id)}::uuid[],
-        ${judged.map(({ outcome }) => STATES[outcome])}::text[],
-        ${judged.map(({ code }) => code)}::text[],
-        ${judged.map(({ statusCode }) => statusCode ?? null)}::smallint[],
-        ${judged.map(({ providerId }) => providerId ?? null)}::text[],
-        ${judged.map(({ cost }) => cost?.amount ?? null)}::text[],
-        ${judged.map(({ cost }) => cost?.currency ?? null)}::text[])
-        v(id, state, code, status_code, provider_id, cost, currency)
-      where m.id = v.id and m.state = 'queued'`.execute(tx);
-    if (judged.some(({ outcome }) => outcome === 'later')) {
-      await tx
-        .updateTable('sms_calls')
-        .set({ key: randomUUID() })
-        .where('id', '=', call)
-        .where('key', '=', key)
-        .execute();
-    }
-    if (known.length > 0) await this.#hearEarly(tx, known);
   }
 
   /** The provider will not take what is left of a call, or nobody tries any more. */
@@ -308,37 +206,8 @@ export class Messages {
     if (revived.length === 0) throw new GuardFailed();
   }
 
-  /**
-   * What the provider reports. It moves a message of that id and phone on, never back; where there is none yet
-   * it is kept until there is.
-   */
-  async report(tx: Db, report: SmsReport): Promise<'stored' | 'repeated' | 'unmatched'> {
-    const { providerId, status, reason = null, network = null } = report;
-    const phone = this.#digests.phone(report.msisdn);
-    await this.#lockReports(tx, [providerId]);
-    const fresh = await tx
-      .insertInto('sms_reports')
-      .values({ provider_id: providerId, phone, status, reason, network })
-      .onConflict((conflict) => conflict.doNothing())
-      .returning('status')
-      .executeTakeFirst();
-    if (fresh === undefined) return 'repeated';
-    await this.#apply(tx, { providerId, phone, status, reason, network });
-    const known = await tx
-      .selectFrom('messages')
-      .select('id')
-      .where('provider_id', '=', providerId)
-      .where('phone', '=', phone)
-      .executeTakeFirst();
-    return known === undefined ? 'unmatched' : 'stored';
-  }
-
-  /** Removes reports that nothing waits for any more, and texts that nobody will send or ask for; in days. */
+  /** Removes texts that nobody will send or ask for, and the keys of requests; after so many days. */
   async forget(db: Db, days: number): Promise<void> {
-    await db
-      .deleteFrom('sms_reports')
-      .where('at', '<', sql<Date>`now() - ${REPORT_HOURS} * interval '1 hour'`)
-      .execute();
     await sql`
       update sms_calls c set body = null
       where c.body is not null and c.created_at < now() - ${days} * interval '1 day'
@@ -375,44 +244,6 @@ export class Messages {
     return count;
   }
 
-  /** Messages as support sees them, newest first; `from` and `until` are instants. */
-  async list(db: Db, wanted: WantedMessages, limit: number): Promise<SeenMessage[]> {
-    const { msisdn, state, from, until, after } = wanted;
-    let query = seen(db);
-    if (msisdn !== undefined) query = query.where('messages.phone', '=', this.#digests.phone(msisdn));
-    if (state !== undefined) query = query.where('messages.state', '=', state);
-    if (from !== undefined) query = query.where('messages.created_at', '>=', from);
-    if (until !== undefined) query = query.where('messages.created_at', '<', until);
-    if (after !== undefined) {
-      query = query.where(
-        sql<boolean>`(messages.created_at, messages.id) < (${after.at}::timestamptz, ${after.id}::uuid)`,
-      );
-    }
-    const rows = await query
-      .orderBy('messages.created_at', 'desc')
-      .orderBy('messages.id', 'desc')
-      .limit(limit)
-      .execute();
-    return rows.map((row) => this.#opened(row));
-  }
-
-  /** One message as support sees it. */
-  async find(db: Db, id: string): Promise<SeenMessage | undefined> {
-    const row = await seen(db).where('messages.id', '=', id).executeTakeFirst();
-    return row && this.#opened(row);
-  }
-
-  /** The messages of an operator's request, in the order in which they were asked for. */
-  async ofRequest(db: Db, requestId: string): Promise<SeenMessage[]> {
-    const rows = await seen(db)
-      .where('sms_calls.request_id', '=', requestId)
-      .orderBy('sms_calls.created_at')
-      .orderBy('messages.created_at')
-      .orderBy('messages.id')
-      .execute();
-    return rows.map((row) => this.#opened(row));
-  }
-
   /**
    * The id of a request that carries a key: `fresh` where it is the first with it; undefined where the key belongs
    * to another request.
@@ -435,10 +266,6 @@ export class Messages {
       .where('key', '=', key)
       .executeTakeFirst();
     return known && bytes(known.asked).equals(asked) ? { id: known.id, fresh: false } : undefined;
-  }
-
-  #opened({ msisdn, ...row }: SeenRow): SeenMessage {
-    return { ...row, phoneNumber: this.#box.open(msisdn, place('msisdn', row.id)).toString() };
   }
 
   /** What waits to be sent and is not so any more is not sent. */
@@ -508,106 +335,9 @@ export class Messages {
     throw new GuardFailed();
   }
 
-  /** In one order, so that two calls cannot wait for one another. */
-  async #lockReports(tx: Db, providerIds: string[]): Promise<void> {
-    if (providerIds.length === 0) return;
-    await sql`
-      select pg_advisory_xact_lock(${REPORT_LOCK}, hash) from (
-        select distinct hashtext(id) as hash from unnest(${providerIds}::text[]) ids(id) order by 1) ordered`.execute(
-      tx,
-    );
-  }
-
-  async #hearEarly(tx: Db, providerIds: string[]): Promise<void> {
-    const early = await tx
-      .selectFrom('sms_reports')
-      .selectAll()
-      .where('provider_id', 'in', providerIds)
-      .orderBy('at')
-      .execute();
-    for (const { provider_id: providerId, phone, ...report } of early)
-      await this.#apply(tx, { providerId, phone: bytes(phone), ...report });
-  }
-
-  async #apply(
-    tx: Db,
-    {
-      providerId,
-      phone,
-      status,
-      reason,
-      network,
-    }: {
-      providerId: string;
-      phone: Buffer;
-      status: ReportStatus;
-      reason: string | null;
-      network: number | null;
-    },
-  ): Promise<void> {
-    const state = REPORTED[status];
-    const from = before(state);
-    if (from.length === 0) return;
-    await tx
-      .updateTable('messages')
-      .set({
-        state,
-        ...(RANK[state] === RANK.delivered && { ended_at: sql<Date>`clock_timestamp()` }),
-        ...(reason !== null && { code: reason }),
-        ...(network !== null && { network }),
-      })
-      .where('provider_id', '=', providerId)
-      .where('phone', '=', phone)
-      .where('state', 'in', from)
-      .execute();
-  }
-
   #seal(body: string, call: string): Buffer {
     return this.#box.seal(Buffer.from(body), place('body', call));
   }
-}
-
-const STATES: Record<Judged['outcome'], MessageState> = {
-  accepted: 'sent',
-  refused: 'rejected',
-  later: 'queued',
-};
-
-type SeenRow = Awaited<ReturnType<ReturnType<typeof seen>['execute']>>[number];
-
-/** A message as support sees it; never its text. Times are ISO 8601 in UTC. */
-export type SeenMessage = Omit<SeenRow, 'msisdn'> & { phoneNumber: string };
-
-export type WantedMessages = {
-  msisdn?: string | undefined;
-  state?: MessageState | undefined;
-  from?: Date | undefined;
-  until?: Date | undefined;
-  after?: Cursor | undefined;
-};
-
-function seen(db: Db) {
-  return db
-    .selectFrom('messages')
-    .innerJoin('sms_calls', 'sms_calls.id', 'messages.call_id')
-    .select([
-      'messages.id',
-      'messages.msisdn',
-      'messages.state',
-      'messages.cause',
-      'messages.code',
-      'messages.status_code as statusCode',
-      'messages.provider',
-      'messages.provider_id as providerId',
-      sql<string | null>`messages.cost::text`.as('cost'),
-      'messages.currency',
-      'sms_calls.kind',
-      'sms_calls.sender',
-      'sms_calls.segments',
-      isoTime('messages.created_at').as('createdAt'),
-      isoTime('messages.sent_at').as('sentAt'),
-      isoTime('messages.ended_at').as('endedAt'),
-    ]);
 }
 
 type SealedNumber = { id: string; msisdn: Uint8Array };
@@ -626,6 +356,11 @@ function textsAfter(db: Db, after: SealedText | undefined): Promise<SealedText[]
     .orderBy('id')
     .limit(RESEAL_PAGE);
   return (after === undefined ? all : all.where('id', '>', after.id)).execute();
+}
+
+/** The phone of a message, in E.164. Throws `SealError`. */
+export function msisdnOf(box: Box, { id, msisdn }: SealedNumber): string {
+  return box.open(msisdn, place('msisdn', id)).toString();
 }
 
 /** What was sealed before there were calls was sealed as a message's body, under the same id. */

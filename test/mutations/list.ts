@@ -41,7 +41,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     safeguard: 'the drain: what is under way is answered before the exit',
-    file: 'src/main.ts',
+    file: 'src/leaving.ts',
     from: '    await app.close();\n',
     to: '    app.server.closeAllConnections();\n',
     test: 'test/drain.test.ts',

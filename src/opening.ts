@@ -1,0 +1,96 @@
+import type { Logger } from 'pino';
+import { keptKey, keyFile } from './kept.ts';
+import { type KeyRing, parseKeyRing } from './seal/keys.ts';
+import { type Database, openEmbeddedDatabase, openPostgres, type Pooler } from './store/database.ts';
+import { hasDigestKey } from './store/keyring.ts';
+import { migrate, migrateServer } from './store/migrate.ts';
+
+/** How long a start waits for a database that is not up yet; in milliseconds. */
+const PATIENCE_MS = 30_000;
+
+/** A start that cannot be: what is said of it is for a person, without a stack. */
+export class StartRefused extends Error {}
+
+/** Where the database is, and with what it is opened. */
+export type Place = {
+  /** Absent: the embedded database in `dataDir`. */
+  databaseUrl?: string;
+  databasePooler: Pooler;
+  dataDir: string;
+  /** A server's is always given; that of the embedded database is made where none is. */
+  keyRing?: KeyRing;
+  /** The folder of the migrations of this code. */
+  migrations: string;
+};
+
+/** `notes` say to a person what was opened. */
+export type Opened = { database: Database; ring: KeyRing; notes: string[] };
+
+/** Opens the database, migrated; waits while it is not up yet. Throws `StartRefused`. */
+export async function openDatabase(place: Place, log: Logger): Promise<Opened> {
+  const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
+  if (place.databaseUrl !== undefined && place.keyRing !== undefined) {
+    await patiently(log, () => migrateServer(place.databaseUrl as string, place.migrations));
+    return {
+      database: openPostgres(place.databaseUrl, onLost, place.databasePooler),
+      ring: place.keyRing,
+      notes: ['Postgres by DATABASE_URL'],
+    };
+  }
+  const database = await openEmbeddedDatabase(place.dataDir);
+  await migrate(database.kysely, place.migrations);
+  const isNew = !(await hasDigestKey(database.kysely));
+  const ring = place.keyRing ?? parseKeyRing(keptKey(place.dataDir, isNew));
+  const notes = [
+    `embedded Postgres in ${place.dataDir} (survives a crash of the process, not a power loss; one process only)`,
+  ];
+  if (place.keyRing !== undefined) return { database, ring, notes };
+  return {
+    database,
+    ring,
+    notes: [...notes, `key in ${keyFile(place.dataDir)}`],
+  };
+}
+
+/** Migrates, and nothing else. Throws `StartRefused`. */
+export async function migrateAlone(place: Place, log: Logger): Promise<void> {
+  const applied =
+    place.databaseUrl === undefined
+      ? await migrateEmbedded(place)
+      : await patiently(log, () => migrateServer(place.databaseUrl as string, place.migrations));
+  log.info({ applied }, applied.length === 0 ? 'nothing to migrate' : 'migrated');
+}
+
+async function migrateEmbedded({ dataDir, migrations }: Place): Promise<string[]> {
+  const database = await openEmbeddedDatabase(dataDir);
+  try {
+    return await migrate(database.kysely, migrations);
+  } finally {
+    await database.close();
+  }
+}
+
+/** Tries again while the database is not up yet: in a compose file or a pod everything starts at once. */
+async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
+  const until = performance.now() + PATIENCE_MS;
+  let said: string | undefined;
+  for (;;) {
+    try {
+      return await run();
+    } catch (error) {
+      const code = (error as { code?: string }).code ?? '';
+      // Refused, not found, not answering; or a server that is just starting (57P03).
+      const away = /^(E[A-Z]+|57P03)$/.test(code) || (error as Error).message.includes('timeout');
+      // Neither a code of the system nor of the server: what the driver itself has to say of the address.
+      if (code === '' && !away)
+        throw new StartRefused(`the database of DATABASE_URL cannot be used: ${(error as Error).message}`);
+      if (!away) throw error;
+      if (performance.now() > until)
+        throw new StartRefused(`the database of DATABASE_URL does not answer (${code || 'timeout'})`);
+      // Once for each reason: a line for every try would hide what it says.
+      if (code !== said) log.warn({ err: error }, 'waiting for the database');
+      said = code;
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+    }
+  }
+}
