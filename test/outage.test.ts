@@ -2,6 +2,7 @@
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { type Fields, type Gateway, post, type Reply, startGateway } from './support/gateway.ts';
+import { inTime } from './support/in-time.ts';
 import { database, type Postgres, startPostgres } from './support/postgres.ts';
 
 /** The promise. */
@@ -28,7 +29,7 @@ async function timed(t: Test, gateway: Gateway, fields: Fields): Promise<Reply &
   const began = performance.now();
   const reply = await post(gateway.url, fields);
   const ms = performance.now() - began;
-  if (ms >= ANSWER_MS) t.fail(`"${fields.text}" took ${Math.round(ms)} ms`);
+  inTime(t, ms, ANSWER_MS, `"${fields.text}"`);
   return { ...reply, ms };
 }
 
@@ -40,7 +41,7 @@ async function timedAll(t: Test, gateway: Gateway, all: Fields[]) {
 
 const forty = (text = '') => Array.from({ length: 40 }, () => ({ sessionId: newSession(), text }));
 
-/** Asks until the answer is a screen; fails where that takes longer than promised. Returns how long. */
+/** Asks until the answer is a screen; fails where that takes longer than promised. */
 async function answersAgain(t: Test, gateway: Gateway, fields: Fields, screen: string): Promise<void> {
   const began = performance.now();
   for (let tries = 1; ; tries += 1) {
@@ -48,10 +49,10 @@ async function answersAgain(t: Test, gateway: Gateway, fields: Fields, screen: s
     const ms = Math.round(performance.now() - began);
     if (reply.outcome !== 'unavailable') {
       t.match(reply, { status: 200, body: screen }, `answers again after ${ms} ms and ${tries} tries`);
-      t.ok(ms < ANSWER_MS, 'within 5 s');
+      inTime(t, ms, ANSWER_MS, 'the next screen');
       return;
     }
-    if (ms > 2 * ANSWER_MS) return void t.fail(`no screen for ${ms} ms`);
+    if (ms > 60_000) return void t.fail(`no screen for ${ms} ms`);
     await wait(50);
   }
 }
@@ -65,10 +66,10 @@ async function health(gateway: Gateway): Promise<{ status: number; database: str
 
 /** `/health` says so, as soon as its cached answer is over. */
 async function healthBecomes(t: Test, gateway: Gateway, status: number, database: string): Promise<void> {
-  const end = performance.now() + ANSWER_MS;
+  const end = performance.now() + 60_000;
   for (;;) {
     const seen = await health(gateway);
-    if (seen.ms > 2_000) t.fail(`/health took ${seen.ms} ms`);
+    inTime(t, seen.ms, 2_000, '/health');
     if (seen.status === status || performance.now() > end) {
       t.match(seen, { status, database }, `/health is ${status}`);
       return;
@@ -185,11 +186,11 @@ t.test("a stranger's open transaction", async (t) => {
         [],
         'other sessions are answered',
       );
-      t.ok(slowest < 4_000, `and soon: the slowest of 80 in ${slowest} ms`);
+      inTime(t, slowest, 4_000, 'the slowest of 80 others');
       const blocked = await Promise.all(copies);
       const slowestCopy = Math.max(...blocked.map(({ ms }) => Math.round(ms)));
       for (const reply of blocked) t.match(reply, POLITE);
-      t.ok(slowestCopy < 5_000, `those that are held are answered too: the slowest in ${slowestCopy} ms`);
+      inTime(t, slowestCopy, ANSWER_MS, 'those that are held are answered too');
       await stranger.query(end);
       await stranger.query('drop table held');
       t.match(
