@@ -237,8 +237,12 @@ async function runCommand(
       book: bookOf(config),
     });
     const house = () => keepHouse({ ...keeping, ...daysOf(config), db: database.kysely });
-    process.stdout.write(
-      `${await run({ ...keeping, services, house, db: database.kysely, ring, enqueue: queue.enqueue }, words)}\n`,
+    const say = (said: string) => void process.stdout.write(`${said}\n`);
+    say(
+      await run(
+        { ...keeping, services, house, db: database.kysely, ring, enqueue: queue.enqueue, say },
+        words,
+      ),
     );
   } finally {
     await queue.stop();

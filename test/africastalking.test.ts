@@ -694,6 +694,7 @@ t.test('old notices go, and a rotation seals the others again', async (t) => {
     db: db.kysely,
     services: [],
     house: async () => ({ removed: {}, unclosed: 0 }),
+    say: () => {},
     enqueue: async () => {},
   };
   t.match(await COMMANDS['pins:rotate']?.(rotating, []), /^3 records .* under k2 now/, 'with the digest key');

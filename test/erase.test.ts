@@ -16,6 +16,7 @@ import type { Db } from '../src/store/accounts.ts';
 import { type Database, openEmbeddedDatabase } from '../src/store/database.ts';
 import { forgetEffects } from '../src/store/effects.ts';
 import { EraseRefused, erase } from '../src/store/erase.ts';
+import { resealCredits } from '../src/store/ledger.ts';
 import { bytes } from '../src/store/sql.ts';
 import { rowKey } from '../src/store/turns.ts';
 import { ask } from './support/ask.ts';
@@ -411,9 +412,9 @@ async function settled(rows: Asker): Promise<void> {
 
 const SETTINGS = { OPERATOR_TOKEN: TOKEN, PIN_ENCRYPTION_KEY: TEST_KEY };
 
-function keepingOn(db: Database): Promise<Keeping> {
+function keepingOn(db: Database, ring = RING): Promise<Keeping> {
   const messages = { dailyMax: 1_000, prefixes: [] };
-  return openKeeping(db, { ring: RING, digestKey: undefined, messages, book: 'demo' });
+  return openKeeping(db, { ring, digestKey: undefined, messages, book: 'demo' });
 }
 
 function command(settings: Record<string, string>, words: string[]) {
@@ -610,6 +611,90 @@ t.test('beside the running service, on Postgres', async (t) => {
     await settled(rows);
   });
   t.notMatch(gateway.output(), /deadlock|40P01/);
+  t.equal(await gateway.stop(), 0);
+
+  await t.test('what is cut while the ring turns stays cut', async (t) => {
+    const ring = parseKeyRing(`k2:fedcba9876543210fedcba9876543210,${TEST_KEY}`);
+    const turned = await keepingOn(db, ring);
+    const own = db.kysely;
+    const turns: [table: string, column: string, reseal: () => Promise<number>][] = [
+      ['airtime_orders', 'sealed', () => turned.airtime.reseal(own)],
+      ['stock_orders', 'sealed', () => turned.orders.reseal(own)],
+      ['wallet_credits', 'reason', () => resealCredits(own, turned.columns)],
+      ['sms_calls', 'body', () => turned.messages.reseal(own)],
+      ['lookups', 'sealed', () => turned.lookups.reseal(own)],
+      ['task_events', 'sealed', () => turned.tasks.reseal(own)],
+    ];
+    // Whatever it says, it is no older than the ring.
+    const cut = new Box(ring, 'columns').seal(Buffer.from('cut'), Buffer.from('anywhere'));
+    for (const [table, column, reseal] of turns) {
+      const name = sql.table(table);
+      const place = sql.ref(column);
+      const { rows: found } = await sql<{ ctid: string }>`
+        select ctid::text as ctid from ${name} where ${place} is not null limit 1`.execute(own);
+      const turning = await own.transaction().execute(async (tx) => {
+        await sql`update ${name} set ${place} = ${cut} where ctid = ${found[0]?.ctid}::tid`.execute(tx);
+        const resealing = reseal();
+        await eventually(`${table} is being sealed again`, async () => {
+          const waiting = await rows(`select 1 from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'`);
+          return waiting.length > 0;
+        });
+        return { resealing };
+      });
+      t.ok((await turning.resealing) > 0, `${table} was sealed again`);
+      const kept = await rows(`select 1 from ${table} where ${column} = $1`, [cut]);
+      t.equal(kept.length, 1, 'and what was cut meanwhile was not undone');
+    }
+  });
+
+  await t.test('an order that does not open is not cut, and the operator is told', async (t) => {
+    const { code, complained } = await command({ DATABASE_URL: url }, ['erase', '--phone', B.number]);
+    t.equal(code, 1);
+    t.match(
+      complained,
+      /^this cannot be done:\n {2}nothing was erased: .* put that key back, behind the others\n$/,
+    );
+    t.ok((await rows('select 1 from account_phones where phone = $1', [other])).length > 0);
+  });
+});
+
+t.test('what the task router has is told before anything is waited for', async (t) => {
+  const { url, db } = await openDatabase(t);
+  const gateway = await startGateway(t, { ...SETTINGS, DATABASE_URL: url });
+  await phoneOn(gateway.url, A.number).dial();
+  const keeping = await keepingOn(db);
+  await db.kysely.transaction().execute(async (tx) => {
+    const asked = {
+      from: A.number,
+      to: '*555#',
+      language: 'English',
+      location: 'Touba',
+      source: 'ussd',
+    } as const;
+    for (const [reference, supportType] of [
+      ['1000001', 'Legal'],
+      ['1000002', 'Shelter'],
+    ] as const)
+      await keeping.tasks.ask(tx, { ...asked, supportType, reference, priority: 0 });
+    const { rows: found } = await sql<{
+      id: string;
+    }>`select id from tasks where reference = '1000001'`.execute(tx);
+    await keeping.farTasks.handed(tx, found[0]?.id ?? '', 'a router', 'WT1');
+  });
+  const told: string[][] = [];
+  const killed = erase(
+    db.kysely,
+    {
+      ...keeping,
+      ring: RING,
+      left: (elsewhere) => told.push(elsewhere),
+      pause: () => Promise.reject(new Error('killed while it waited')),
+    },
+    A.number,
+  );
+  await t.rejects(killed, /killed while it waited/);
+  t.same(told, [['WT1']], 'by its id there; what was never handed over is nowhere else');
   t.equal(await gateway.stop(), 0);
 });
 

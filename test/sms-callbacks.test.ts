@@ -835,6 +835,7 @@ t.test('old messages go, and a rotation seals the others again', async (t) => {
     db: db.kysely,
     services: [],
     house: async () => ({ removed: {}, unclosed: 0 }),
+    say: () => {},
     enqueue: async () => {},
   };
   t.match(await COMMANDS['pins:rotate']?.(rotating, []), /^5 records .* under k2 now/, 'with the digest key');

@@ -152,8 +152,25 @@ test('the housekeeping of the night, at once and twice', async (t) => {
   );
   await query(`insert into lookups (id, at, operator, phone, sealed)
     values (gen_random_uuid(), now() - interval '2 years', 'sue', '', '')`);
+  await query(`insert into sms_reports (provider_id, phone, status, at)
+    values ('old', '\\x01', 'Success', now() - interval '25 hours'), ('new', '\\x01', 'Success', now() - interval '23 hours')`);
+  await query(`insert into airtime_reports (provider_id, recipient, status, authenticated, at)
+    values ('old', '\\x01', 'Success', true, now() - interval '25 hours'), ('new', '\\x01', 'Success', true, now())`);
+  await query(`insert into sms_calls (id, key, body, kind, segments, created_at)
+    select gen_random_uuid(), days::text, '\\x01', 'single', 1, now() - days * interval '1 day' from unnest(array[29, 31]) days`);
+  await query(`insert into sms_requests (key, id, asked, at)
+    select days::text::bytea, gen_random_uuid(), '\\x01', now() - days * interval '1 day' from unnest(array[29, 31]) days`);
   const first = await run(url, 'retention');
   t.equal(first.code, 0, first.said);
+  t.same(
+    await query('select provider_id from sms_reports union all select provider_id from airtime_reports'),
+    [{ provider_id: 'new' }, { provider_id: 'new' }],
+  );
+  t.same(await query('select key, body is null as gone from sms_calls order by key'), [
+    { key: '29', gone: false },
+    { key: '31', gone: true },
+  ]);
+  t.same(await query(`select convert_from(key, 'UTF8') as key from sms_requests`), [{ key: '29' }]);
   t.match(first.said, /^Removed: 1 weeks of turns, .* 1 look-ups, /m);
   t.match((await run(url, 'retention')).said, /^Removed: 0 weeks of turns, .* 0 look-ups, /m);
 });

@@ -48,6 +48,8 @@ export type CommandParts = {
   /** The daily housekeeping, at once: what it removed, by kind. */
   house(): Promise<{ removed: Record<string, number>; unclosed: number }>;
   enqueue: Enqueue;
+  /** Says something to the operator at once, before the command has ended. */
+  say(words: string): void;
 };
 
 /** Runs and returns what to tell the operator. Every command is safe to run twice. */
@@ -174,14 +176,16 @@ const erasePerson: Command = async (parts, [option, msisdn = '', ...more]) => {
   if (option !== '--phone' || more.length > 0 || !/^\+[1-9]\d{6,14}$/.test(msisdn))
     throw new CommandRefused('say `erase --phone <number>`, the number as +221770000001');
   try {
-    return erasedInWords(await erase(parts.db, parts, msisdn));
+    const left = (elsewhere: string[]) =>
+      parts.say(`The task router has, or may have: ${elsewhere.join(', ')}. Delete them there.`);
+    return erasedInWords(await erase(parts.db, { ...parts, left }, msisdn));
   } catch (error) {
     if (error instanceof EraseRefused) throw new CommandRefused(`nothing was erased: ${error.message}`);
     throw error;
   }
 };
 
-function erasedInWords({ removed, cut, elsewhere, stillTyping, unswept }: Erased): string {
+function erasedInWords({ removed, cut, stillTyping, unswept }: Erased): string {
   const list = (counts: Record<string, number>) =>
     Object.entries(counts)
       .map(([kind, count]) => `${count} ${kind}`)
@@ -191,8 +195,6 @@ function erasedInWords({ removed, cut, elsewhere, stillTyping, unswept }: Erased
     list(cut) && `Cut out of what stays: ${list(cut)}.`,
   ].filter(Boolean);
   if (words.length === 0) words.push('Nothing of this phone was found.');
-  if (elsewhere.length > 0)
-    words.push(`The task router has, or may have: ${elsewhere.join(', ')}. Delete them there.`);
   if (stillTyping)
     words.push('Somebody is still typing in a session of this phone: say it again when it is over.');
   if (unswept.length > 0)

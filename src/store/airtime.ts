@@ -5,12 +5,9 @@ import type { Digests } from '../seal/digests.ts';
 import { type Db, GuardFailed, lockDigest } from './accounts.ts';
 import type { Book, Ledger } from './ledger.ts';
 import type { Messages } from './messages.ts';
-import { inPages } from './pages.ts';
+import { resealColumn } from './reseal.ts';
 import { bytes } from './sql.ts';
 import type { Tables } from './tables.ts';
-
-/** Rows that a rotation reads at a time. */
-const RESEAL_PAGE = 500;
 
 /** A report that came before its order knew its provider's id is waited for so long (RULINGS.md 32). */
 const REPORT_HOURS = 24;
@@ -281,18 +278,7 @@ export class Airtime {
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */
   async reseal(db: Db): Promise<number> {
-    let count = 0;
-    const page = (after: Row | undefined) => {
-      const all = db.selectFrom('airtime_orders').selectAll().orderBy('id').limit(RESEAL_PAGE);
-      return (after === undefined ? all : all.where('id', '>', after.id)).execute();
-    };
-    for await (const { id, sealed } of inPages<Row>(RESEAL_PAGE, page)) {
-      const again = this.#box.reseal(sealed, place(id));
-      if (again === undefined) continue;
-      await db.updateTable('airtime_orders').set({ sealed: again }).where('id', '=', id).execute();
-      count += 1;
-    }
-    return count;
+    return resealColumn(db, this.#box, { table: 'airtime_orders', key: 'id', column: 'sealed' }, place);
   }
 
   async #refund(tx: Db, order: Row): Promise<Moved> {

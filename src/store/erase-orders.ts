@@ -69,6 +69,8 @@ async function cutTexts(
     .where('messages.phone', '=', buyer)
     .where(sql<boolean>`messages.created_at >= ${ordered_at}::timestamptz - ${BEFORE_ORDER}::interval`)
     .where('sms_calls.body', 'is not', null)
+    // Not sealed again, nor forgotten, between the reading and the writing.
+    .forUpdate('sms_calls')
     .execute();
   for (const { id, body } of told) {
     const bound = Buffer.from(`messages.body\0${id}`);

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'kysely';
+import { SealError } from '../seal/box.ts';
 import { type Db, lockDigest } from './accounts.ts';
 import { type AirtimeOrder, cutOrders, cutStockOrders, cutWallets, type StockOrder } from './erase-orders.ts';
 import {
@@ -47,6 +48,8 @@ export class EraseRefused extends Error {
 export type Erasing = Pick<Person, 'digests' | 'columns' | 'ring'> & {
   /** Waits until nothing that was under way can be written any more. */
   pause?(milliseconds: number): Promise<unknown>;
+  /** Told at once what is `elsewhere`, where there is any: the rows that say so are gone, whatever happens then. */
+  left?(elsewhere: string[]): void;
 };
 
 /** What was found, by kind: removed, or cut from what stays. */
@@ -65,15 +68,16 @@ export type Erased = {
  * Removes a person (RULINGS.md 34): what is theirs alone goes, what others need stays without them. One transaction,
  * beside the running service; a delivery that is under way finds its row gone and ends. Then, outside of it, what a
  * turn wrote that had been looked up before, and the dead rows. Safe to run twice. Throws `EraseRefused` where money
- * is under way.
+ * is under way, or something that is to be cut does not open.
  */
 export async function erase(db: Db, erasing: Erasing, msisdn: string): Promise<Erased> {
-  const { pause = sleep, ...parts } = erasing;
+  const { pause = sleep, left, ...parts } = erasing;
   const phone = parts.digests.phone(msisdn);
   const { person, dials, gone, partitions } = await patiently(async () => {
     const person: Person = { ...parts, msisdn, phone, removed: {}, cut: {}, elsewhere: [] };
     return db.transaction().execute(async (tx) => ({ person, ...(await eraseIn(tx, person)) }));
   });
+  if (person.elsewhere.length > 0) left?.(person.elsewhere);
   await removeJobs(db, gone);
   const stillTyping = await sweep(db, person, dials, pause);
   const unswept = await vacuum(db, [...TOUCHED, ...partitions]);
@@ -87,6 +91,7 @@ async function patiently<T>(run: () => Promise<T>): Promise<T> {
     try {
       return await run();
     } catch (error) {
+      if (error instanceof SealError) throw new EraseRefused(CLOSED[error.code]);
       const state = sqlState(error);
       if (state !== SqlState.lockNotAvailable && state !== FOREIGN_KEY) throw error;
       // Somebody adds to it again and again; or there is a table that this does not know of.
@@ -96,6 +101,13 @@ async function patiently<T>(run: () => Promise<T>): Promise<T> {
     }
   }
 }
+
+/** What is cut out of an order has to be read first. */
+const CLOSED: Record<SealError['code'], string> = {
+  key_missing:
+    'something of this phone is sealed under a key that PIN_ENCRYPTION_KEY has no more: put that key back, behind the others',
+  seal_broken: 'something of this phone was changed outside of the gateway and does not open any more',
+};
 
 /** A code for linking, or a phone, was added at this moment. */
 const FOREIGN_KEY = '23503';

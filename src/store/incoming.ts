@@ -2,14 +2,11 @@ import { sql } from 'kysely';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import { type Db, lockDigest } from './accounts.ts';
-import { inPages } from './pages.ts';
+import { resealColumn } from './reseal.ts';
 import { bytes } from './sql.ts';
 
 /** What one phone writes is answered one by one: two at once would each take the last place of the hour. */
 const INCOMING_LOCK = 7_008;
-
-/** Rows that a rotation reads at a time. */
-const RESEAL_PAGE = 500;
 
 /** How far the provider's clock may be ahead: a message from the future would outlast every later one. */
 const AHEAD_MINUTES = 10;
@@ -97,22 +94,14 @@ export class IncomingMessages {
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */
   async reseal(db: Db): Promise<number> {
-    let count = 0;
-    const page = (after: Sealed | undefined) => {
-      const all = db.selectFrom('sms_incoming').select(['id', 'sealed']).orderBy('id').limit(RESEAL_PAGE);
-      return (after === undefined ? all : all.where('id', '>', after.id)).execute();
-    };
-    for await (const { id, sealed } of inPages<Sealed>(RESEAL_PAGE, page)) {
-      const again = this.#box.reseal(sealed, place(bytes(id)));
-      if (again === undefined) continue;
-      await db.updateTable('sms_incoming').set({ sealed: again }).where('id', '=', id).execute();
-      count += 1;
-    }
-    return count;
+    return resealColumn(
+      db,
+      this.#box,
+      { table: 'sms_incoming', key: 'id', column: 'sealed' },
+      (id: Uint8Array) => place(bytes(id)),
+    );
   }
 }
-
-type Sealed = { id: Uint8Array; sealed: Uint8Array };
 
 function place(key: Buffer): Buffer {
   return Buffer.concat([Buffer.from('sms_incoming.sealed\0'), key]);

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import type { Box } from '../seal/box.ts';
 import { type Db, GuardFailed, lockDigest } from './accounts.ts';
-import { inPages } from './pages.ts';
+import { resealColumn } from './reseal.ts';
 import { bytes } from './sql.ts';
 
 /** Real money, that of a vendor's sandbox, or what the simulator hands out: the one never becomes the other. */
@@ -24,9 +24,6 @@ export const DEMO_MINOR = 100_000n;
 
 /** Currencies of money, and nothing else that is held: shares begin at zero in either book. */
 const MONEY = /^[A-Z]{3}$/;
-
-/** Rows that a rotation reads at a time. */
-const RESEAL_PAGE = 500;
 
 const NOBODY = Buffer.alloc(0);
 
@@ -356,18 +353,9 @@ export async function credit(db: Db, box: Box, ledger: Ledger, wanted: Credit): 
 
 /** Seals again, under the active key, the reasons that another key sealed. Returns how many rows. */
 export async function resealCredits(db: Db, box: Box): Promise<number> {
-  let count = 0;
-  const page = (after: { key: Uint8Array; reason: Uint8Array } | undefined) => {
-    const all = db.selectFrom('wallet_credits').select(['key', 'reason']).orderBy('key').limit(RESEAL_PAGE);
-    return (after === undefined ? all : all.where('key', '>', after.key)).execute();
-  };
-  for await (const { key, reason } of inPages(RESEAL_PAGE, page)) {
-    const again = box.reseal(reason, placeOf(bytes(key)));
-    if (again === undefined) continue;
-    await db.updateTable('wallet_credits').set({ reason: again }).where('key', '=', key).execute();
-    count += 1;
-  }
-  return count;
+  return resealColumn(db, box, { table: 'wallet_credits', key: 'key', column: 'reason' }, (key: Uint8Array) =>
+    placeOf(bytes(key)),
+  );
 }
 
 function placeOf(key: Buffer): Buffer {

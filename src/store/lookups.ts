@@ -4,10 +4,7 @@ import { type Box, SealError } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import type { Db } from './accounts.ts';
 import { type Cursor, isoTime } from './cursor.ts';
-import { inPages } from './pages.ts';
-
-/** Rows that a rotation reads at a time. */
-const RESEAL_PAGE = 500;
+import { resealColumn } from './reseal.ts';
 
 /** What is sealed of a look-up: the pseudonym and the reason, empty where the person was erased. */
 type Sealed = { phone: string; reason: string };
@@ -80,24 +77,7 @@ export class Lookups {
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */
   async reseal(db: Db): Promise<number> {
-    let count = 0;
-    const page = (after: { id: string } | undefined) => {
-      const all = db.selectFrom('lookups').select(['id', 'sealed']).orderBy('id').limit(RESEAL_PAGE);
-      return (after === undefined ? all : all.where('id', '>', after.id)).execute();
-    };
-    for await (const { id, sealed } of inPages(RESEAL_PAGE, page)) {
-      const again = this.#box.reseal(sealed, place(id));
-      if (again === undefined) continue;
-      // Only what was read: the person may have been erased meanwhile.
-      await db
-        .updateTable('lookups')
-        .set({ sealed: again })
-        .where('id', '=', id)
-        .where('sealed', '=', sealed)
-        .execute();
-      count += 1;
-    }
-    return count;
+    return resealColumn(db, this.#box, { table: 'lookups', key: 'id', column: 'sealed' }, place);
   }
 }
 

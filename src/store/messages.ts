@@ -4,7 +4,7 @@ import { segmentsOf } from '../flow/text.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import { type Db, GuardFailed, lockDigest } from './accounts.ts';
-import { inPages } from './pages.ts';
+import { resealColumn } from './reseal.ts';
 import { bytes } from './sql.ts';
 import type { Tables } from './tables.ts';
 
@@ -16,9 +16,6 @@ const MOST_PARTS = 64;
 const LEAST_OF_A_PART = 100;
 
 const SMS_LOCK = 7_003;
-
-/** Rows that a rotation reads at a time. */
-const RESEAL_PAGE = 500;
 
 /** Opt-outs stop bulk, not what somebody asked for (RULINGS.md 32). */
 export type SmsKind = 'single' | 'bulk' | 'twoWay';
@@ -221,27 +218,12 @@ export class Messages {
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */
   async reseal(db: Db): Promise<number> {
-    let count = 0;
-    for await (const { id, msisdn } of inPages<SealedNumber>(RESEAL_PAGE, (after) =>
-      numbersAfter(db, after),
-    )) {
-      const again = this.#box.reseal(msisdn, place('msisdn', id));
-      if (again === undefined) continue;
-      await db.updateTable('messages').set({ msisdn: again }).where('id', '=', id).execute();
-      count += 1;
-    }
-    for await (const { id, body } of inPages<SealedText>(RESEAL_PAGE, (after) => textsAfter(db, after))) {
-      const again = body === null ? undefined : this.#box.reseal(body, place('body', id));
-      if (again === undefined) continue;
-      await db
-        .updateTable('sms_calls')
-        .set({ body: again })
-        .where('id', '=', id)
-        .where('body', 'is not', null)
-        .execute();
-      count += 1;
-    }
-    return count;
+    const numbers = { table: 'messages', key: 'id', column: 'msisdn' } as const;
+    const texts = { table: 'sms_calls', key: 'id', column: 'body' } as const;
+    return (
+      (await resealColumn(db, this.#box, numbers, (id: string) => place('msisdn', id))) +
+      (await resealColumn(db, this.#box, texts, (id: string) => place('body', id)))
+    );
   }
 
   /**
@@ -341,23 +323,6 @@ export class Messages {
 }
 
 type SealedNumber = { id: string; msisdn: Uint8Array };
-type SealedText = { id: string; body: Uint8Array | null };
-
-function numbersAfter(db: Db, after: SealedNumber | undefined): Promise<SealedNumber[]> {
-  const all = db.selectFrom('messages').select(['id', 'msisdn']).orderBy('id').limit(RESEAL_PAGE);
-  return (after === undefined ? all : all.where('id', '>', after.id)).execute();
-}
-
-function textsAfter(db: Db, after: SealedText | undefined): Promise<SealedText[]> {
-  const all = db
-    .selectFrom('sms_calls')
-    .select(['id', 'body'])
-    .where('body', 'is not', null)
-    .orderBy('id')
-    .limit(RESEAL_PAGE);
-  return (after === undefined ? all : all.where('id', '>', after.id)).execute();
-}
-
 /** The phone of a message, in E.164. Throws `SealError`. */
 export function msisdnOf(box: Box, { id, msisdn }: SealedNumber): string {
   return box.open(msisdn, place('msisdn', id)).toString();

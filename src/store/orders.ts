@@ -5,13 +5,10 @@ import { type Db, GuardFailed } from './accounts.ts';
 import { instrumentById } from './instruments.ts';
 import type { Balance, Book, Ledger } from './ledger.ts';
 import type { Messages } from './messages.ts';
-import { inPages } from './pages.ts';
+import { resealColumn } from './reseal.ts';
 import { amountFor, MOST_MINOR, MOST_UNITS, unitsFor } from './shares.ts';
 import { bytes } from './sql.ts';
 import type { Tables } from './tables.ts';
-
-/** Rows that a rotation reads at a time. */
-const RESEAL_PAGE = 500;
 
 /** What everything is priced in. */
 const MONEY = 'USD';
@@ -212,18 +209,7 @@ export class Orders {
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */
   async reseal(db: Db): Promise<number> {
-    let count = 0;
-    const page = (after: Row | undefined) => {
-      const all = db.selectFrom('stock_orders').selectAll().orderBy('id').limit(RESEAL_PAGE);
-      return (after === undefined ? all : all.where('id', '>', after.id)).execute();
-    };
-    for await (const { id, sealed } of inPages<Row>(RESEAL_PAGE, page)) {
-      const again = this.#box.reseal(sealed, place(id));
-      if (again === undefined) continue;
-      await db.updateTable('stock_orders').set({ sealed: again }).where('id', '=', id).execute();
-      count += 1;
-    }
-    return count;
+    return resealColumn(db, this.#box, { table: 'stock_orders', key: 'id', column: 'sealed' }, place);
   }
 
   #hold(tx: Db, owner: Buffer, symbol: string, { side, units, amountMinor }: Paid): Promise<string> {

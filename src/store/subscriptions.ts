@@ -1,14 +1,11 @@
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import { type Db, lockDigest } from './accounts.ts';
-import { inPages } from './pages.ts';
+import { resealColumn } from './reseal.ts';
 import { bytes } from './sql.ts';
 
 /** Changes of one phone, one behind the other: of two that say the same, the later one finds it so. */
 const SUBSCRIPTION_LOCK = 7_009;
-
-/** Rows that a rotation reads at a time. */
-const RESEAL_PAGE = 500;
 
 /** Somebody subscribes to a keyword of a short code, or does not any more. */
 export type Change = { msisdn: string; shortCode: string; keyword: string; active: boolean };
@@ -49,26 +46,14 @@ export class Subscriptions {
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */
   async reseal(db: Db): Promise<number> {
-    let count = 0;
-    const page = (after: Sealed | undefined) => {
-      const all = db
-        .selectFrom('sms_subscriptions')
-        .select((select) => [select.cast<string>('id', 'text').as('id'), 'phone', 'msisdn'])
-        .orderBy('sms_subscriptions.id')
-        .limit(RESEAL_PAGE);
-      return (after === undefined ? all : all.where('id', '>', after.id)).execute();
-    };
-    for await (const { id, phone, msisdn } of inPages<Sealed>(RESEAL_PAGE, page)) {
-      const again = this.#box.reseal(msisdn, place(bytes(phone)));
-      if (again === undefined) continue;
-      await db.updateTable('sms_subscriptions').set({ msisdn: again }).where('id', '=', id).execute();
-      count += 1;
-    }
-    return count;
+    return resealColumn(
+      db,
+      this.#box,
+      { table: 'sms_subscriptions', key: 'id', column: 'msisdn', boundBy: 'phone' },
+      (phone: Uint8Array) => place(bytes(phone)),
+    );
   }
 }
-
-type Sealed = { id: string; phone: Uint8Array; msisdn: Uint8Array };
 
 function place(phone: Buffer): Buffer {
   return Buffer.concat([Buffer.from('sms_subscriptions.msisdn\0'), phone]);

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type Selectable, sql } from 'kysely';
 import type { Box } from '../seal/box.ts';
 import type { Db } from './accounts.ts';
+import { resealColumn } from './reseal.ts';
 import type { Tables } from './tables.ts';
 
 /** What a caller asks for: both numbers as they are dialled, and the answers in the words that case workers read. */
@@ -59,9 +60,13 @@ export class TaskRows {
     return JSON.parse(this.#box.open(sealed, place(id)).toString()) as Request;
   }
 
-  /** The same column under the active key, of a task or of an event; undefined where it is already. */
-  reseal(table: 'tasks' | 'task_events', id: string, sealed: Uint8Array): Buffer | undefined {
-    return this.#box.reseal(sealed, table === 'tasks' ? place(id) : notePlace(id));
+  /** Seals again, under the active key, what another key sealed. Returns how many rows. */
+  async reseal(db: Db): Promise<number> {
+    const box = this.#box;
+    return (
+      (await resealColumn(db, box, { table: 'tasks', key: 'id', column: 'sealed' }, place)) +
+      (await resealColumn(db, box, { table: 'task_events', key: 'id', column: 'sealed' }, notePlace))
+    );
   }
 }
 

@@ -3,7 +3,6 @@ import { sql } from 'kysely';
 import type { Digests } from '../seal/digests.ts';
 import { type Db, GuardFailed, lockDigest } from './accounts.ts';
 import { type Cursor, isoTime } from './cursor.ts';
-import { inPages } from './pages.ts';
 import {
   type EventKind,
   now,
@@ -12,9 +11,6 @@ import {
   type TaskRows,
   type TaskState,
 } from './task-rows.ts';
-
-/** Rows that a rotation reads at a time. */
-const RESEAL_PAGE = 500;
 
 /** What one phone asks for of one kind, one request behind the other: else two at once would be two tasks. */
 const MATTER_LOCK = 7_011;
@@ -241,28 +237,7 @@ export class Tasks {
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */
   async reseal(db: Db): Promise<number> {
-    return (await this.#resealTable(db, 'tasks')) + (await this.#resealTable(db, 'task_events'));
-  }
-
-  async #resealTable(db: Db, table: 'tasks' | 'task_events'): Promise<number> {
-    let count = 0;
-    const page = (after: { id: string } | undefined) => {
-      const all = db.selectFrom(table).select(['id', 'sealed']).orderBy('id').limit(RESEAL_PAGE);
-      return (after === undefined ? all : all.where('id', '>', after.id)).execute();
-    };
-    for await (const { id, sealed } of inPages(RESEAL_PAGE, page)) {
-      const again = sealed === null ? undefined : this.#rows.reseal(table, id, sealed);
-      if (again === undefined || sealed === null) continue;
-      // Only what was read: a request that came meanwhile has sealed newer answers, under the active key.
-      await db
-        .updateTable(table)
-        .set({ sealed: again })
-        .where('id', '=', id)
-        .where('sealed', '=', sealed)
-        .execute();
-      count += 1;
-    }
-    return count;
+    return this.#rows.reseal(db);
   }
 
   #openOne(db: Db, matter: Buffer): Promise<{ id: string; reference: string } | undefined> {
