@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { deadlineIn } from './deadline.ts';
 import { keyFile } from './kept.ts';
@@ -78,10 +78,11 @@ function examineProviders({ africasTalking, twilio, environment }: Examined): Fi
 /** Where the embedded database is to be made: in a directory, or below the nearest one that is there already. */
 function examinePlace(dataDir: string): Finding {
   let place = resolve(dataDir);
-  while (!existsSync(place) && dirname(place) !== place) place = dirname(place);
+  // A link that leads nowhere is there, and nothing can be made of it.
+  while (!isThere(place) && dirname(place) !== place) place = dirname(place);
   const remedy = 'name a directory that can be written in DATA_DIR, or a server in DATABASE_URL';
   const failed = (said: string): Finding => ({ name: 'database', state: 'FAIL', said, remedy });
-  if (!statSync(place).isDirectory())
+  if (statSync(place, { throwIfNoEntry: false })?.isDirectory() !== true)
     return failed(`embedded, and cannot be made in ${dataDir}: ${place} is no directory`);
   try {
     accessSync(place, constants.W_OK | constants.X_OK);
@@ -89,6 +90,14 @@ function examinePlace(dataDir: string): Finding {
     return failed(`embedded, and cannot be made in ${dataDir}: ${place} cannot be written`);
   }
   return ok('database', `embedded; the first start makes it in ${dataDir}`);
+}
+
+function isThere(place: string): boolean {
+  try {
+    return lstatSync(place) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 async function examineDatabase(examined: Examined, migrations: string): Promise<Finding[]> {

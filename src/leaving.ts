@@ -10,8 +10,8 @@ const GOODBYE_MS = 1_000;
  * nothing was ever asked does not count as idle, and would be waited for.)
  */
 const LAST_ANSWER_MS = 5_000;
-/** The contract promises 10 s from SIGTERM to the exit. */
-const EXIT_MS = 9_000;
+/** From SIGTERM to the exit at the most; in milliseconds. The contract promises 10 s. */
+export const EXIT_MS = 9_000;
 
 /** What is to be brought to its end. */
 export type Running = {

@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import pg from 'pg';
 import t, { type Test } from 'tap';
+import { EXIT_MS as LAST_MS } from '../src/leaving.ts';
 import { environment, type Gateway, post, startGateway, temporaryDirectory } from './support/gateway.ts';
 import { inTime } from './support/in-time.ts';
 import { database } from './support/postgres.ts';
@@ -139,6 +140,11 @@ async function drainUnderLoad(t: Test, gateway: Gateway): Promise<void> {
   const early = refused.filter((one) => one.ended < door.lastOpen);
   t.same(early, [], `${refused.length} requests found the door closed, none before it was`);
 }
+
+t.test('whatever is still open, the process has gone before the promise is over', (t) => {
+  t.ok(LAST_MS <= EXIT_MS - 1_000);
+  t.end();
+});
 
 t.test('under load, on Postgres', async (t) => {
   const { url } = await database(t);

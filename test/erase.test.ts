@@ -1,5 +1,5 @@
 /** A person is erased everywhere, and nobody else loses anything by it (RULINGS.md 34, docs/privacy.md). */
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -659,6 +659,38 @@ t.test('beside the running service, on Postgres', async (t) => {
   });
 });
 
+t.test('a text that goes while it is being cut does not come back', async (t) => {
+  const { url, db } = await openDatabase(t);
+  const gateway = await startGateway(t, { ...SETTINGS, DATABASE_URL: url });
+  const rows = askerOf(db.kysely);
+  const phone = phoneOn(gateway.url, B.number);
+  await walk(t, phone, '*144#', ['2', '1', '2', A.number, '1'], /^END KES 50 airtime is on its way to \+/);
+  await settled(rows);
+  t.equal(await gateway.stop(), 0);
+  const keeping = await keepingOn(db);
+  // Another process forgets it, at once, between the reading and the writing.
+  let forgotten = 0;
+  const forget = `
+    import pg from 'pg';
+    const client = new pg.Client(process.argv[1]);
+    await client.connect();
+    await client.query('update sms_calls set body = null');
+    await client.end();`;
+  const columns = {
+    seal: (plain: Buffer, bound: Buffer) => keeping.columns.seal(plain, bound),
+    open: (sealed: Uint8Array, bound: Buffer) => {
+      if (bound.toString().startsWith('messages.body') && forgotten++ === 0)
+        execFileSync(process.execPath, ['--input-type=module', '--eval', forget, url], {
+          cwd: import.meta.dirname,
+        });
+      return keeping.columns.open(sealed, bound);
+    },
+  } as unknown as Box;
+  await erase(db.kysely, { ...keeping, columns, ring: RING, ...NOW }, A.number);
+  t.equal(forgotten, 1, 'it was read once');
+  t.same(await rows('select body from sms_calls where body is not null'), []);
+});
+
 t.test('what the task router has is told before anything is waited for', async (t) => {
   const { url, db } = await openDatabase(t);
   const gateway = await startGateway(t, { ...SETTINGS, DATABASE_URL: url });
@@ -695,6 +727,23 @@ t.test('what the task router has is told before anything is waited for', async (
   );
   await t.rejects(killed, /killed while it waited/);
   t.same(told, [['WT1']], 'by its id there; what was never handed over is nowhere else');
+
+  const asked = {
+    from: B.number,
+    to: '*555#',
+    language: 'English',
+    location: 'Touba',
+    source: 'ussd',
+  } as const;
+  await db.kysely.transaction().execute(async (tx) => {
+    await keeping.tasks.ask(tx, { ...asked, supportType: 'Legal', reference: '1000003', priority: 0 });
+    await sql`update tasks set tried_at = now() where reference = '1000003'`.execute(tx);
+  });
+  const { said } = await command({ DATABASE_URL: url }, ['erase', '--phone', B.number]);
+  t.match(
+    said,
+    /^The task router has, or may have: reference 1000003\. Delete them there\.\nRemoved: 1 tasks/,
+  );
   t.equal(await gateway.stop(), 0);
 });
 

@@ -88,6 +88,24 @@ t.test('two that want one place in one batch: only one is told that it has it', 
   t.same(answers.map(({ outcome }) => outcome).sort(), ['invalid', 'ok']);
 });
 
+t.test('a turn ends at its deadline, whatever the database does', async (t) => {
+  const { db } = await openDatabase(t);
+  const engine = await engineOn(db, SETTINGS);
+  const { promise: over, resolve: end } = Promise.withResolvers<void>();
+  const { promise: held, resolve: hold } = Promise.withResolvers<void>();
+  const stranger = db.kysely.transaction().execute(async (tx) => {
+    await sql`lock table turns in access exclusive mode`.execute(tx);
+    hold();
+    await over;
+  });
+  await held;
+  // Long before any limit of the database's own.
+  await t.rejects(engine.takeTurn(heard('late'), deadlineIn(100)), { code: 'deadline' });
+  end();
+  await stranger;
+  t.equal((await engine.takeTurn(heard('late'), soon)).outcome, 'ok');
+});
+
 t.test('partitions', async (t) => {
   const { db } = await openDatabase(t);
   const engine = await engineOn(db, SETTINGS);

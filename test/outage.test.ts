@@ -1,6 +1,7 @@
 /** A request is answered within 5 s whatever the database does (CONTRACT.md section 1). */
 import pg from 'pg';
 import t, { type Test } from 'tap';
+import { ANSWER_MS as DEADLINE_MS } from '../src/gateways/screens.ts';
 import { type Fields, type Gateway, post, type Reply, startGateway } from './support/gateway.ts';
 import { inTime } from './support/in-time.ts';
 import { database, type Postgres, startPostgres } from './support/postgres.ts';
@@ -103,6 +104,11 @@ async function connect(t: Test, url: string): Promise<pg.Client> {
   t.teardown(() => client.end().catch(() => {}));
   return client;
 }
+
+t.test('a turn that ends at its deadline leaves time to say so', (t) => {
+  t.ok(DEADLINE_MS <= ANSWER_MS - 500);
+  t.end();
+});
 
 t.test('the database goes away and comes back', async (t) => {
   const { server, gateway } = await stage(t);

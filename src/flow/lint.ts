@@ -66,10 +66,10 @@ export function lint(menu: Menu, known: Known): Finding[] {
           ...ways(menu),
           ...reach(menu),
         ];
-  const paths = pathsOf(menu, known);
   const lengths = found.some(({ level }) => level === 'error')
     ? []
-    : [...screens(menu, known), ...turns(menu, known, paths), ...sizes(menu)];
+    : [...screens(menu, known), ...turns(menu, known), ...sizes(menu)];
+  const paths = pathsOf(menu, known);
   return [...found, ...lengths].map((finding) => {
     const path = finding.path ?? paths.get(finding.node);
     return path === undefined ? finding : { ...finding, path };
@@ -268,7 +268,7 @@ function screens(menu: Menu, known: Known): Finding[] {
  * Screens whose last page nobody comes to: the keys that turn pages are accumulated like everything that is typed.
  * Pages that have room for a few letters each, beside long labels, are so many.
  */
-function turns(menu: Menu, known: Known, paths: Map<string, string>): Finding[] {
+function turns(menu: Menu, known: Known): Finding[] {
   const world = worstWorld(known);
   const stateAt = worstStates(menu, known);
   return menu.languages.flatMap((language) =>
@@ -276,7 +276,7 @@ function turns(menu: Menu, known: Known, paths: Map<string, string>): Finding[] 
       const { length } = pagesIn(menu, stateAt(name, language), world);
       const { key } = turners(menu, node, language).more;
       const turned = Array.from({ length: length - 1 }, () => key);
-      const typed = [paths.get(name) ?? '', ...turned].filter((part) => part !== '').join('*').length;
+      const typed = turned.join('*').length;
       if (typed <= TEXT_LIMIT) return [];
       const last = `the last of them behind ${typed} characters of ${TEXT_LIMIT}`;
       const remedy = 'list' in node ? 'list fewer rows' : 'shorten it';

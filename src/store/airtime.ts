@@ -278,7 +278,12 @@ export class Airtime {
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */
   async reseal(db: Db): Promise<number> {
-    return resealColumn(db, this.#box, { table: 'airtime_orders', key: 'id', column: 'sealed' }, place);
+    return resealColumn(
+      db,
+      this.#box,
+      { table: 'airtime_orders', key: 'id', column: 'sealed', boundBy: 'id' },
+      place,
+    );
   }
 
   async #refund(tx: Db, order: Row): Promise<Moved> {

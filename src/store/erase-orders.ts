@@ -1,8 +1,9 @@
 /** What is cut out of rows that the ledger needs: orders, wallets, and what was credited to them. */
 import { randomBytes } from 'node:crypto';
 import { type Selectable, sql } from 'kysely';
+import { type Box, SealError } from '../seal/box.ts';
 import type { Db } from './accounts.ts';
-import { add, type Person } from './erase-person.ts';
+import { add, ChangedMeanwhile, type Person } from './erase-person.ts';
 import { bytes } from './sql.ts';
 import type { Tables } from './tables.ts';
 
@@ -20,7 +21,7 @@ export type StockOrder = Selectable<Tables['stock_orders']>;
 /**
  * Orders stay: they are half of what the ledger says. As the buyer the person becomes `random`, with their wallet; as
  * somebody else's recipient a random id for each order, or the wallet would be known by who bought for it. Throws
- * `SealError` where an order, or what its buyer was told, does not open.
+ * `SealError` where the key of an order, or of what its buyer was told, has left the ring.
  */
 export async function cutOrders(
   tx: Db,
@@ -33,12 +34,12 @@ export async function cutOrders(
     const bought = bytes(order.buyer).equals(phone);
     const got = bytes(order.recipient).equals(phone);
     const bound = Buffer.from(`airtime_orders.sealed\0${order.id}`);
-    const was = JSON.parse(columns.open(order.sealed, bound).toString()) as Record<string, string>;
+    const was = JSON.parse(readable(columns, order.sealed, bound) ?? '{}') as Record<string, string>;
     // The words of the outcome were told to the buyer; what they are still needed for is a refund.
     const words = (text = '') => (bought ? '' : withoutNumber(text, msisdn));
     const sealed = {
-      buyer: bought ? '' : was.buyer,
-      recipient: got ? '' : was.recipient,
+      buyer: bought ? '' : (was.buyer ?? ''),
+      recipient: got ? '' : (was.recipient ?? ''),
       sent: words(was.sent),
       failed: words(was.failed),
     };
@@ -69,20 +70,30 @@ async function cutTexts(
     .where('messages.phone', '=', buyer)
     .where(sql<boolean>`messages.created_at >= ${ordered_at}::timestamptz - ${BEFORE_ORDER}::interval`)
     .where('sms_calls.body', 'is not', null)
-    // Not sealed again, nor forgotten, between the reading and the writing.
-    .forUpdate('sms_calls')
     .execute();
   for (const { id, body } of told) {
     const bound = Buffer.from(`messages.body\0${id}`);
-    const text = columns.open(body as Uint8Array, bound).toString();
+    const text = readable(columns, body as Uint8Array, bound) ?? '';
     const without = withoutNumber(text, msisdn);
     if (without === text) continue;
-    await tx
+    const { numUpdatedRows } = await tx
       .updateTable('sms_calls')
       .set({ body: columns.seal(Buffer.from(without), bound) })
       .where('id', '=', id)
-      .execute();
+      .where('body', '=', body)
+      .executeTakeFirst();
+    if (numUpdatedRows === 0n) throw new ChangedMeanwhile();
     add(cut, 'texts to others', 1);
+  }
+}
+
+/** Undefined where nobody can read it any more: there is nothing to cut. Throws `SealError` where its key is missing. */
+function readable(box: Box, sealed: Uint8Array, bound: Buffer): string | undefined {
+  try {
+    return box.open(sealed, bound).toString();
+  } catch (error) {
+    if (error instanceof SealError && error.code === 'seal_broken') return undefined;
+    throw error;
   }
 }
 

@@ -23,6 +23,9 @@ export type Count = Record<string, number>;
 /** Rows of one statement: every message that goes is looked for in the orders (their foreign keys). */
 export const PAGE = 200;
 
+/** Somebody wrote what was to be cut between the reading and the writing: it is to be read again. */
+export class ChangedMeanwhile extends Error {}
+
 /** A kind of which there is nothing is not counted at all. */
 export function add(count: Count, kind: string, more: number): void {
   if (more > 0) count[kind] = (count[kind] ?? 0) + more;

@@ -15,7 +15,7 @@ import {
   removeOutbox,
   removeTasks,
 } from './erase-own.ts';
-import { add, type Person } from './erase-person.ts';
+import { add, ChangedMeanwhile, type Person } from './erase-person.ts';
 import { removeTraces, removeTurns, sweep } from './erase-turns.ts';
 import { cutLookups } from './lookups.ts';
 import { SqlState, sqlState } from './sql.ts';
@@ -25,9 +25,9 @@ const ERASE_LOCK = 7_020;
 
 /**
  * No lock is waited for longer than this, in milliseconds: then everything is given back and begun again. Postgres
- * looks for deadlocks after a second (`deadlock_timeout`), so none that this is part of lives long enough to cost
- * anybody a transaction, whatever order others take their locks in. That order is kept all the same, the outbox
- * before the order before the wallet, so that it rarely comes to this.
+ * looks for deadlocks after a second (`deadlock_timeout`), so one that this is part of costs nobody else a transaction,
+ * whatever order others take their locks in, unless they had waited for most of that second before. The order is kept
+ * all the same, the outbox before the order before the wallet, so that it rarely comes to this.
  */
 const LOCK_MS = 200;
 /** Beginnings before it is given up, and the longest pause between two of them, in milliseconds. */
@@ -48,7 +48,7 @@ export class EraseRefused extends Error {
 export type Erasing = Pick<Person, 'digests' | 'columns' | 'ring'> & {
   /** Waits until nothing that was under way can be written any more. */
   pause?(milliseconds: number): Promise<unknown>;
-  /** Told at once what is `elsewhere`, where there is any: the rows that say so are gone, whatever happens then. */
+  /** Told what is `elsewhere`, where there is any, as soon as the rows that say so are gone. */
   left?(elsewhere: string[]): void;
 };
 
@@ -68,7 +68,7 @@ export type Erased = {
  * Removes a person (RULINGS.md 34): what is theirs alone goes, what others need stays without them. One transaction,
  * beside the running service; a delivery that is under way finds its row gone and ends. Then, outside of it, what a
  * turn wrote that had been looked up before, and the dead rows. Safe to run twice. Throws `EraseRefused` where money
- * is under way, or something that is to be cut does not open.
+ * is under way, or the key of something that is to be cut has left the ring.
  */
 export async function erase(db: Db, erasing: Erasing, msisdn: string): Promise<Erased> {
   const { pause = sleep, left, ...parts } = erasing;
@@ -85,15 +85,16 @@ export async function erase(db: Db, erasing: Erasing, msisdn: string): Promise<E
   return { removed, cut, elsewhere, stillTyping, unswept };
 }
 
-/** Begins again where a lock was not to be had, or somebody added to what was being removed. */
+/** Begins again where a lock was not to be had, or somebody added to, or changed, what was being removed. */
 async function patiently<T>(run: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await run();
     } catch (error) {
-      if (error instanceof SealError) throw new EraseRefused(CLOSED[error.code]);
+      if (error instanceof SealError) throw new EraseRefused(KEY_MISSING);
       const state = sqlState(error);
-      if (state !== SqlState.lockNotAvailable && state !== FOREIGN_KEY) throw error;
+      const isRaced = state === SqlState.lockNotAvailable || error instanceof ChangedMeanwhile;
+      if (!isRaced && state !== FOREIGN_KEY) throw error;
       // Somebody adds to it again and again; or there is a table that this does not know of.
       if (attempt === TRIES && state === FOREIGN_KEY) throw error;
       if (attempt === TRIES) throw new EraseRefused('this phone is busy: say it again in a minute');
@@ -102,12 +103,9 @@ async function patiently<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
-/** What is cut out of an order has to be read first. */
-const CLOSED: Record<SealError['code'], string> = {
-  key_missing:
-    'something of this phone is sealed under a key that PIN_ENCRYPTION_KEY has no more: put that key back, behind the others',
-  seal_broken: 'something of this phone was changed outside of the gateway and does not open any more',
-};
+/** What is to be cut has to be read first. */
+const KEY_MISSING =
+  'an order of this phone, or what somebody was told who bought for it, is sealed under a key that PIN_ENCRYPTION_KEY has no more: put that key back, behind the others';
 
 /** A code for linking, or a phone, was added at this moment. */
 const FOREIGN_KEY = '23503';

@@ -97,7 +97,7 @@ export class IncomingMessages {
     return resealColumn(
       db,
       this.#box,
-      { table: 'sms_incoming', key: 'id', column: 'sealed' },
+      { table: 'sms_incoming', key: 'id', column: 'sealed', boundBy: 'id' },
       (id: Uint8Array) => place(bytes(id)),
     );
   }

@@ -353,8 +353,11 @@ export async function credit(db: Db, box: Box, ledger: Ledger, wanted: Credit): 
 
 /** Seals again, under the active key, the reasons that another key sealed. Returns how many rows. */
 export async function resealCredits(db: Db, box: Box): Promise<number> {
-  return resealColumn(db, box, { table: 'wallet_credits', key: 'key', column: 'reason' }, (key: Uint8Array) =>
-    placeOf(bytes(key)),
+  return resealColumn(
+    db,
+    box,
+    { table: 'wallet_credits', key: 'key', column: 'reason', boundBy: 'key' },
+    (key: Uint8Array) => placeOf(bytes(key)),
   );
 }
 

@@ -77,7 +77,12 @@ export class Lookups {
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */
   async reseal(db: Db): Promise<number> {
-    return resealColumn(db, this.#box, { table: 'lookups', key: 'id', column: 'sealed' }, place);
+    return resealColumn(
+      db,
+      this.#box,
+      { table: 'lookups', key: 'id', column: 'sealed', boundBy: 'id' },
+      place,
+    );
   }
 }
 

@@ -218,8 +218,8 @@ export class Messages {
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */
   async reseal(db: Db): Promise<number> {
-    const numbers = { table: 'messages', key: 'id', column: 'msisdn' } as const;
-    const texts = { table: 'sms_calls', key: 'id', column: 'body' } as const;
+    const numbers = { table: 'messages', key: 'id', column: 'msisdn', boundBy: 'id' } as const;
+    const texts = { table: 'sms_calls', key: 'id', column: 'body', boundBy: 'id' } as const;
     return (
       (await resealColumn(db, this.#box, numbers, (id: string) => place('msisdn', id))) +
       (await resealColumn(db, this.#box, texts, (id: string) => place('body', id)))

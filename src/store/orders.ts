@@ -209,7 +209,12 @@ export class Orders {
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */
   async reseal(db: Db): Promise<number> {
-    return resealColumn(db, this.#box, { table: 'stock_orders', key: 'id', column: 'sealed' }, place);
+    return resealColumn(
+      db,
+      this.#box,
+      { table: 'stock_orders', key: 'id', column: 'sealed', boundBy: 'id' },
+      place,
+    );
   }
 
   #hold(tx: Db, owner: Buffer, symbol: string, { side, units, amountMinor }: Paid): Promise<string> {

@@ -1,4 +1,4 @@
-import { sql } from 'kysely';
+import { type SelectType, sql } from 'kysely';
 import type { Box } from '../seal/box.ts';
 import type { Db } from './accounts.ts';
 import { inPages } from './pages.ts';
@@ -7,13 +7,12 @@ import type { Tables } from './tables.ts';
 /** Rows that a rotation reads at a time. */
 const PAGE = 500;
 
-/** A sealed column of a table whose rows are told apart by `key`. */
-type Sealed<T extends keyof Tables> = {
+/** A sealed column of a table whose rows are told apart by `key`; what binds a seal to its row is made of `boundBy`. */
+type Sealed<T extends keyof Tables, B extends keyof Tables[T]> = {
   table: T;
   key: keyof Tables[T] & string;
   column: keyof Tables[T] & string;
-  /** What binds a seal to its row is made of this; of the key where it is not given. */
-  boundBy?: keyof Tables[T] & string;
+  boundBy: B & string;
 };
 
 /**
@@ -21,23 +20,23 @@ type Sealed<T extends keyof Tables> = {
  * who is erased meanwhile, or a text that gets its words, stays as it is by then, and is found by the next pass.
  * Returns how many rows were to be sealed.
  */
-export async function resealColumn<T extends keyof Tables>(
+export async function resealColumn<T extends keyof Tables, B extends keyof Tables[T]>(
   db: Db,
   box: Box,
-  { table, key, column, boundBy = key }: Sealed<T>,
-  bound: (value: never) => Buffer,
+  { table, key, column, boundBy }: Sealed<T, B>,
+  bound: (value: SelectType<Tables[T][B]>) => Buffer,
 ): Promise<number> {
   const [from, at, place, by] = [sql.table(table), sql.ref(key), sql.ref(column), sql.ref(boundBy)];
   const page = async (after: { at: unknown } | undefined) => {
     const behind = after === undefined ? sql`true` : sql`${at} > ${after.at}`;
-    const { rows } = await sql<{ at: unknown; by: unknown; sealed: Uint8Array }>`
+    const { rows } = await sql<{ at: unknown; by: SelectType<Tables[T][B]>; sealed: Uint8Array }>`
       select ${at} as at, ${by} as by, ${place} as sealed from ${from}
       where ${place} is not null and ${behind} order by ${at} limit ${PAGE}`.execute(db);
     return rows;
   };
   let count = 0;
   for await (const row of inPages(PAGE, page)) {
-    const again = box.reseal(row.sealed, bound(row.by as never));
+    const again = box.reseal(row.sealed, bound(row.by));
     if (again === undefined) continue;
     await sql`update ${from} set ${place} = ${again} where ${at} = ${row.at} and ${place} = ${row.sealed}`.execute(
       db,

@@ -64,8 +64,13 @@ export class TaskRows {
   async reseal(db: Db): Promise<number> {
     const box = this.#box;
     return (
-      (await resealColumn(db, box, { table: 'tasks', key: 'id', column: 'sealed' }, place)) +
-      (await resealColumn(db, box, { table: 'task_events', key: 'id', column: 'sealed' }, notePlace))
+      (await resealColumn(db, box, { table: 'tasks', key: 'id', column: 'sealed', boundBy: 'id' }, place)) +
+      (await resealColumn(
+        db,
+        box,
+        { table: 'task_events', key: 'id', column: 'sealed', boundBy: 'id' },
+        notePlace,
+      ))
     );
   }
 }
