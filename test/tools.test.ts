@@ -266,6 +266,21 @@ t.test('a phone in this process', async (t) => {
   });
 });
 
+t.test('whoever reads no further ends a tool', async (t) => {
+  for (const [tool, ...words] of [['dial.ts', '*1234#'], ['check.ts']] as [string, ...string[]][]) {
+    const child = spawn(process.execPath, [join(ROOT, 'src', 'tools', tool), ...words], {
+      env: environment({}),
+    });
+    child.stdout.destroy();
+    let err = '';
+    child.stderr.on('data', (chunk: Buffer) => (err += chunk));
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    child.stdin.end('1\n1\nq\n');
+    t.equal(await ended, 0, tool);
+    t.equal(err, '', 'without a word');
+  }
+});
+
 t.test('a phone on a running server, and its transcript played again', async (t) => {
   const { url: DATABASE_URL } = await database(t);
   const { url } = await startGateway(t, { DATABASE_URL });

@@ -4,7 +4,9 @@
  */
 import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { findServices, giveUp, SERVICES } from './project.ts';
+import { endWithReader, findServices, giveUp, SERVICES } from './project.ts';
+
+endWithReader();
 
 const [folder = SERVICES, ...others] = parseArgs({ allowPositionals: true }).positionals;
 if (others.length > 0 || !existsSync(folder)) {

@@ -8,7 +8,7 @@ import { route, USUAL_CODES } from '../flow/service-code.ts';
 import { UssdRequest } from '../gateways/screens.ts';
 import { handset, wrapped } from './handset.ts';
 import { type Line, LineBroken, lineHere, lineTo, type Told } from './line.ts';
-import { findServices, giveUp, SERVICES } from './project.ts';
+import { endWithReader, findServices, giveUp, SERVICES } from './project.ts';
 import { Transcript } from './transcript.ts';
 
 const HELP = `usage: npm run dial -- '*1234#' [options]
@@ -50,6 +50,7 @@ function readWords() {
   }
 }
 
+endWithReader();
 const words = readWords();
 if (words.help) {
   process.stdout.write(`${HELP}\n`);

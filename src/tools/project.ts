@@ -44,6 +44,14 @@ export function knownOf(service: string): Known {
   return { facts: SHAPES[service] ?? {}, effects: EFFECTS, needPhone: NEED_PHONE, quiet: QUIET };
 }
 
+/** Ends a tool whose output nobody reads any further, as `head` does: they have what they wanted. */
+export function endWithReader(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(0);
+  });
+}
+
 /** Says why a tool cannot go on, in words for a person, and ends it. */
 export function giveUp(problem: string): never {
   process.stderr.write(`${problem}\n`);
