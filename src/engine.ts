@@ -73,6 +73,8 @@ export type EngineSettings = {
   enqueue: Enqueue;
   /** Facts of further services, by service and name. */
   facts?: Record<string, Record<string, Fact>>;
+  /** log2 of the cost of a new PIN's hash; default `PIN_COST`. */
+  pinCost?: number;
   /** Letters of an alphabet at random, for Customer IDs. */
   randomCode?: (alphabet: string, length: number) => string;
 };
@@ -187,6 +189,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
       accounts,
       attempts,
       slots: new PinSlots(),
+      pinCost: settings.pinCost,
       pending,
       digests,
       checked: (verdict) => pinChecks.set(verdict, (pinChecks.get(verdict) ?? 0) + 1),

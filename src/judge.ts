@@ -2,7 +2,15 @@ import { PIN_DIGITS } from './flow/answer.ts';
 import type { Ask } from './flow/menu.ts';
 import type { State, Verdict } from './flow/state.ts';
 import type { Digests } from './seal/digests.ts';
-import { hashPin, isWeakPin, matchesPin, NO_PIN, type PendingPins, type PinSlots } from './seal/pin.ts';
+import {
+  hashPin,
+  isWeakPin,
+  matchesPin,
+  type PendingPins,
+  PIN_COST,
+  type PinSlots,
+  unmatchable,
+} from './seal/pin.ts';
 import type { Accounts, Db, Known } from './store/accounts.ts';
 import type { Attempts } from './store/attempts.ts';
 
@@ -24,6 +32,10 @@ export type Judge = (heard: Heard) => Promise<Verdict>;
 export const CHECKED = ['right', 'change', 'link', 'linkAndChange', 'wrong', 'locked', 'malformed'] as const;
 
 export type JudgeParts = {
+  /** log2 of the cost of a new PIN's hash. */
+  pinCost: number;
+  /** What the PIN of an unknown ID is checked against. */
+  noPin: Buffer;
   db: Db;
   accounts: Accounts;
   attempts: Attempts;
@@ -35,10 +47,14 @@ export type JudgeParts = {
   checked(verdict: string): void;
 };
 
+/** `pinCost` defaults to that of production. */
+export type JudgeSettings = Omit<JudgeParts, 'pinCost' | 'noPin'> & { pinCost?: number | undefined };
+
 /**
  * Secrets stop here: the core is told a verdict and, of a new PIN, a sealed slow hash. Throws `PinsBusy`.
  */
-export function makeJudge(parts: JudgeParts): Judge {
+export function makeJudge({ pinCost = PIN_COST, ...given }: JudgeSettings): Judge {
+  const parts = { ...given, pinCost, noPin: unmatchable(pinCost) };
   return async (heard) => {
     const judged = await judge(parts, heard);
     if (heard.ask.answer.kind === 'pin') parts.checked(judged.verdict);
@@ -62,9 +78,13 @@ async function judge(parts: JudgeParts, heard: Heard): Promise<Verdict> {
 }
 
 /** A PIN that was sent by SMS, or that somebody saw, is to be replaced by another one. */
-async function newPin({ pending }: JudgeParts, account: Known | undefined, pin: string): Promise<Verdict> {
+async function newPin(
+  { pending, pinCost }: JudgeParts,
+  account: Known | undefined,
+  pin: string,
+): Promise<Verdict> {
   if (account !== undefined && (await matchesPin(pin, account.verifier()))) return { verdict: 'same' };
-  return { verdict: 'good', keep: pending.seal(await hashPin(pin)) };
+  return { verdict: 'good', keep: pending.seal(await hashPin(pin, pinCost)) };
 }
 
 /**
@@ -102,7 +122,7 @@ async function checkPin(
       { key: id, nobody: account === undefined },
     ];
     if (!(await parts.attempts.begin(turn, keys))) return { verdict: 'locked' };
-    const right = await matchesPin(pin, account?.verifier() ?? NO_PIN);
+    const right = await matchesPin(pin, account?.verifier() ?? parts.noPin);
     if (!right || account === undefined) return { verdict: 'wrong' };
     const change = account.mustChange;
     if (linked) return { verdict: change ? 'linkAndChange' : 'link', account: account.session };

@@ -17,31 +17,46 @@ export const EXIT_MS = 9_000;
 export type Running = {
   app: FastifyInstance;
   drain(): void;
-  /** No more looks at the switches. */
+  /** Stops the timers that look at documents and switches. */
   stopLooking(): void;
   queue: Queue;
   database: Database;
 };
 
-/** SIGTERM and SIGINT: say goodbye, finish what is under way, exit 0. A second signal changes nothing. */
-export function leaveWell(log: Logger, { app, drain, stopLooking, queue, database }: Running): void {
+/** The pauses of a shutdown; in milliseconds. A test that is not about them passes shorter ones. */
+export type Waits = { goodbyeMs?: number; lastAnswerMs?: number };
+
+/**
+ * Stops a gateway: announces the end, finishes the requests under way, stops the queue, closes the database.
+ * Never rejects; what does not stop cleanly is logged.
+ */
+export async function shutDown(
+  log: Logger,
+  { app, drain, stopLooking, queue, database }: Running,
+  { goodbyeMs = GOODBYE_MS, lastAnswerMs = LAST_ANSWER_MS }: Waits = {},
+): Promise<void> {
+  log.info('draining');
+  drain();
+  await queue.rest().catch(() => {});
+  await new Promise((resolve) => setTimeout(resolve, goodbyeMs));
+  setTimeout(() => app.server.closeAllConnections(), lastAnswerMs).unref();
+  await app.close();
+  stopLooking();
+  await queue.stop().catch((error: unknown) => log.warn({ err: error }, 'the queue did not stop cleanly'));
+  await database
+    .close()
+    .catch((error: unknown) => log.warn({ err: error }, 'the database did not close cleanly'));
+  log.info('stopped');
+}
+
+/** Shuts down at SIGTERM and SIGINT and exits with 0 within `EXIT_MS`. A second signal changes nothing. */
+export function leaveOnSignal({ shutDown }: { shutDown(): Promise<void> }): void {
   let leaving = false;
   const leave = async () => {
     if (leaving) return;
     leaving = true;
-    log.info('draining');
     setTimeout(() => process.exit(0), EXIT_MS).unref();
-    drain();
-    await queue.rest().catch(() => {});
-    await new Promise((resolve) => setTimeout(resolve, GOODBYE_MS));
-    setTimeout(() => app.server.closeAllConnections(), LAST_ANSWER_MS).unref();
-    await app.close();
-    stopLooking();
-    await queue.stop().catch((error: unknown) => log.warn({ err: error }, 'the queue did not stop cleanly'));
-    await database
-      .close()
-      .catch((error: unknown) => log.warn({ err: error }, 'the database did not close cleanly'));
-    log.info('stopped');
+    await shutDown();
     process.exit(0);
   };
   process.off('SIGTERM', leaveAtOnce);

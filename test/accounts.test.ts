@@ -15,7 +15,7 @@ import {
   type Gateway,
   post,
   type Reply,
-  startGateway,
+  startProcess,
   TEST_KEY,
   temporaryDirectory,
 } from './support/gateway.ts';
@@ -48,8 +48,8 @@ type Pair = { gateways: [Gateway, Gateway]; url: string; query: Query };
 async function startPair(t: Test, settings: Record<string, string> = {}): Promise<Pair> {
   const { url } = await database(t);
   const gateways = await Promise.all([
-    startGateway(t, { DATABASE_URL: url, ...settings }),
-    startGateway(t, { DATABASE_URL: url, ...settings }),
+    startProcess(t, { DATABASE_URL: url, ...settings }),
+    startProcess(t, { DATABASE_URL: url, ...settings }),
   ]);
   return { gateways, url, query: await queryOn(t, url) };
 }
@@ -230,7 +230,7 @@ t.test('messages that subscribers cause (RULINGS.md 14)', async (t) => {
 t.test('kill -9 in the middle of a storm of new accounts', async (t) => {
   const { url } = await database(t);
   const query = await queryOn(t, url);
-  let gateway = await startGateway(t, { DATABASE_URL: url });
+  let gateway = await startProcess(t, { DATABASE_URL: url });
   const ended: { phone: Phone; body: string }[] = [];
   const open: Phone[] = [];
 
@@ -262,7 +262,7 @@ t.test('kill -9 in the middle of a storm of new accounts', async (t) => {
     where name = 'sms' and state = 'active' returning 1`);
   t.comment(`${queued.length} messages were not sent, ${taken.length} of them taken`);
 
-  gateway = await startGateway(t, { DATABASE_URL: url });
+  gateway = await startProcess(t, { DATABASE_URL: url });
   for (const { phone, body } of ended) {
     const reply = await post(gateway.url, phone.session);
     if (reply.outcome !== 'replay' || reply.body !== body) t.fail('another answer', { body, reply });
@@ -295,7 +295,7 @@ t.test('kill -9 in the middle of a storm of new accounts', async (t) => {
 });
 
 t.test('on the embedded database', async (t) => {
-  const gateway = await startGateway(t, { DATA_DIR: temporaryDirectory(t) });
+  const gateway = await startProcess(t, { DATA_DIR: temporaryDirectory(t) });
   const phones = Array.from({ length: 6 }, () => phoneOn(gateway.url));
   const ids = await Promise.all(phones.map((phone) => openAccount(phone)));
   t.equal(new Set(ids).size, phones.length, 'at once');

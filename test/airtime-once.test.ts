@@ -4,14 +4,14 @@
  */
 import t, { type Test } from 'tap';
 import type { FakeOptions } from './support/fake-africastalking.ts';
-import { buy, credit, openShop, phoneOf, reconciles, type Shop, settled } from './support/shop.ts';
+import { buy, credit, openShopOfProcesses, phoneOf, reconciles, type Shop, settled } from './support/shop.ts';
 
 /**
  * So many purchases at once, one process killed in the middle. The provider is a bad one for two and a half times
  * as many calls; then it calms down, because nobody waits minutes for the last of a series of growing intervals.
  */
 async function buyThrough(t: Test, purchases: number, options: FakeOptions): Promise<Shop> {
-  const shop = await openShop(t, 2, options);
+  const shop = await openShopOfProcesses(t, 2, options);
   const phones = Array.from({ length: purchases }, (_, index) => phoneOf(index));
   for (let at = 0; at < phones.length; at += 20)
     await Promise.all(phones.slice(at, at + 20).map((phone) => credit(shop, phone, 8_000)));

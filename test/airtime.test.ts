@@ -11,7 +11,7 @@ import { listDeliveries } from '../src/store/outbox.ts';
 import { ask } from './support/ask.ts';
 import { engineOn, openDatabase } from './support/engine.ts';
 import { fakeAfricasTalking } from './support/fake-africastalking.ts';
-import { post, startGateway } from './support/gateway.ts';
+import { post, startProcess } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 import { buy, credit, openShop, phoneOf, reconciles, say, settled } from './support/shop.ts';
 
@@ -346,7 +346,7 @@ t.test('money of one book buys nothing in another', async (t) => {
   };
 
   // Demonstration money, bought just before the process is killed; then there are credentials.
-  const demo = await startGateway(t, settings);
+  const demo = await startProcess(t, settings);
   t.match(await dial(demo.url), /^END KES 50 airtime/);
   await demo.kill();
   await client.query(`update outbox set state = 'queued', ended_at = null where kind = 'airtime'`);
@@ -356,7 +356,7 @@ t.test('money of one book buys nothing in another', async (t) => {
   await client.query(`update holds set state = 'open', closed_at = null`);
   await client.query(`update pgboss.job set state = 'created', started_on = null, completed_on = null
     where name = 'airtime'`);
-  const live = await startGateway(t, { ...settings, ...fake.environment });
+  const live = await startProcess(t, { ...settings, ...fake.environment });
   await fake.up();
   for (;;) {
     const [row] = await rows(`select state, error from outbox where kind = 'airtime'`);

@@ -9,9 +9,9 @@ import t, { type Test } from 'tap';
 import { ConfigError, readConfig } from '../src/config.ts';
 import {
   environment,
-  type Gateway,
+  type GatewayProcess,
   post,
-  startGateway,
+  startProcess,
   TEST_KEY,
   temporaryDirectory,
 } from './support/gateway.ts';
@@ -467,10 +467,10 @@ t.test('a server: its users, its keys, its port', async (t) => {
       'nothing was made',
     );
     await query(grants[1] as string);
-    const gateway = await startGateway(t, { ...settings, DATABASE_URL: guest.href });
+    const gateway = await startProcess(t, { ...settings, DATABASE_URL: guest.href });
     await query(`revoke create on database ${name} from ${role}`);
     await gateway.kill();
-    const again = await startGateway(t, { ...settings, DATABASE_URL: guest.href });
+    const again = await startProcess(t, { ...settings, DATABASE_URL: guest.href });
     t.match(await post(again.url, {}), { outcome: 'ok' }, 'of the database it is wanted once');
     await again.kill();
   });
@@ -482,7 +482,7 @@ t.test('a server: its users, its keys, its port', async (t) => {
       'select current_database() as name, quote_ident(current_user) as owner',
     );
     const role = `Writer-of-${name}`;
-    await (await startGateway(t, { ...settings, DATABASE_URL: url })).kill();
+    await (await startProcess(t, { ...settings, DATABASE_URL: url })).kill();
     await query(`create role "${role}" login password 'hush'`);
     t.teardown(async () => {
       await query(`drop owned by "${role}" cascade`);
@@ -500,7 +500,7 @@ t.test('a server: its users, its keys, its port', async (t) => {
     // A week is missing, as on a Monday: who may not attach it would not start.
     await query(`do $$ declare furthest text := (select max(relname) from pg_class where relname ~ '^turns_\\d{8}$');
       begin execute format('drop table %I', furthest); end $$`);
-    const gateway = await startGateway(t, { ...settings, DATABASE_URL: href });
+    const gateway = await startProcess(t, { ...settings, DATABASE_URL: href });
     t.match(await post(gateway.url, {}), { outcome: 'ok' }, 'what it prints suffices');
     await gateway.kill();
   });
@@ -531,9 +531,9 @@ t.test('a server: its users, its keys, its port', async (t) => {
     await query(`${path} app`);
     await refused(t, there, `${asked} ${path} app, public`);
     await query(`${path} app, public`);
-    await (await startGateway(t, there)).kill();
+    await (await startProcess(t, there)).kill();
     await query(`${path} app`);
-    const again = await startGateway(t, there);
+    const again = await startProcess(t, there);
     t.match(await post(again.url, {}), { outcome: 'ok' }, 'only the making of its index names it');
     await again.kill();
   });
@@ -558,7 +558,7 @@ t.test('a server: its users, its keys, its port', async (t) => {
     });
     const late = new URL(url);
     [late.hostname, late.port] = ['127.0.0.1', String((door.address() as AddressInfo).port)];
-    const gateway = await startGateway(t, { ...settings, DATABASE_URL: late.href });
+    const gateway = await startProcess(t, { ...settings, DATABASE_URL: late.href });
     t.match(await post(gateway.url, {}), { outcome: 'ok' });
     t.match(gateway.output(), 'waiting for the database');
     await gateway.kill();
@@ -566,8 +566,8 @@ t.test('a server: its users, its keys, its port', async (t) => {
 
   await t.test('two keys at once on a new database: the first one wins', async (t) => {
     const both = await Promise.allSettled([
-      startGateway(t, settings),
-      startGateway(t, { ...settings, PIN_ENCRYPTION_KEY: `k1:${OTHER_KEY}` }),
+      startProcess(t, settings),
+      startProcess(t, { ...settings, PIN_ENCRYPTION_KEY: `k1:${OTHER_KEY}` }),
     ]);
     const [failed, more] = both.flatMap((each) =>
       each.status === 'rejected' ? [`${each.reason.message}`] : [],
@@ -584,7 +584,7 @@ t.test('a server: its users, its keys, its port', async (t) => {
 t.test('keys belong to a database', async (t) => {
   const { url: DATABASE_URL } = await database(t);
   const settings = { DATABASE_URL, PIN_ENCRYPTION_KEY: TEST_KEY };
-  const first = await startGateway(t, settings);
+  const first = await startProcess(t, settings);
   t.equal((await post(first.url, {})).outcome, 'ok');
 
   await t.test('a port that is taken', (t) =>
@@ -618,7 +618,7 @@ t.test('keys belong to a database', async (t) => {
   t.equal((await post(first.url, {})).outcome, 'replay', 'the first goes on');
 
   await t.test('a ring that holds the key', async (t) => {
-    const ring = await startGateway(t, {
+    const ring = await startProcess(t, {
       ...settings,
       PIN_ENCRYPTION_KEY: `k2:${OTHER_KEY},${TEST_KEY}`,
       AT_USERNAME: 'shop',
@@ -644,7 +644,7 @@ t.test('keys belong to a database', async (t) => {
 t.test('a digest key belongs to a database', async (t) => {
   const { url: DATABASE_URL } = await database(t);
   const settings = { DATABASE_URL, PIN_ENCRYPTION_KEY: TEST_KEY };
-  const first = await startGateway(t, { ...settings, DIGEST_KEY: KEY });
+  const first = await startProcess(t, { ...settings, DIGEST_KEY: KEY });
   t.equal((await post(first.url, {})).outcome, 'ok');
   await first.kill();
   await t.test('changed', (t) =>
@@ -666,17 +666,17 @@ t.test('a digest key belongs to a database', async (t) => {
     rows.some(({ wrapped }) => wrapped.includes(KEY)),
     'the key is not in the database',
   );
-  const same = await startGateway(t, { ...settings, DIGEST_KEY: KEY });
+  const same = await startProcess(t, { ...settings, DIGEST_KEY: KEY });
   t.equal((await post(same.url, {})).outcome, 'replay', 'the same one finds the session');
 });
 
 t.test('one process on one data directory', async (t) => {
   const DATA_DIR = join(temporaryDirectory(t), 'data');
-  const started = await Promise.allSettled([1, 2, 3].map(() => startGateway(t, { DATA_DIR })));
+  const started = await Promise.allSettled([1, 2, 3].map(() => startProcess(t, { DATA_DIR })));
   const [first, ...others] = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
   t.same(others, [], 'of three that start at once');
   t.ok(first, 'one does');
-  const { url, child, kill } = first as Gateway;
+  const { url, child, kill } = first as GatewayProcess;
   for (const each of started) {
     if (each.status === 'rejected') t.match(each.reason.message, `is in use by process ${child.pid}`);
   }
@@ -689,7 +689,7 @@ t.test('one process on one data directory', async (t) => {
   const lock = join(DATA_DIR, 'lock');
   t.match(readFileSync(lock, 'utf8'), `${child.pid} `, 'kill -9 leaves the lock behind');
   await t.test('which blocks nobody', async (t) => {
-    const second = await startGateway(t, { DATA_DIR });
+    const second = await startProcess(t, { DATA_DIR });
     t.equal((await post(second.url, { text: '1' })).outcome, 'replay', 'and what was answered is there');
     await second.kill();
   });
@@ -698,7 +698,7 @@ t.test('one process on one data directory', async (t) => {
     const namespace = readlinkSync('/proc/self/ns/pid');
     writeFileSync(lock, `${process.pid} 1 ${namespace}\n`);
     await t.test('nor where another process has its id', async (t) => {
-      const third = await startGateway(t, { DATA_DIR });
+      const third = await startProcess(t, { DATA_DIR });
       t.equal(await third.stop(), 0);
     });
     // A container on the same volume: its process cannot be seen from here, only that it touches the lock.
@@ -709,7 +709,7 @@ t.test('one process on one data directory', async (t) => {
     const longAgo = new Date(Date.now() - 3_600_000);
     utimesSync(lock, longAgo, longAgo);
     await t.test('and one that was left does not', async (t) => {
-      const fourth = await startGateway(t, { DATA_DIR });
+      const fourth = await startProcess(t, { DATA_DIR });
       t.equal(await fourth.stop(), 0);
     });
     const key = join(DATA_DIR, 'key');

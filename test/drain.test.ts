@@ -6,7 +6,13 @@ import { join } from 'node:path';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { EXIT_MS as LAST_MS } from '../src/leaving.ts';
-import { environment, type Gateway, post, startGateway, temporaryDirectory } from './support/gateway.ts';
+import {
+  environment,
+  type GatewayProcess,
+  post,
+  startProcess,
+  temporaryDirectory,
+} from './support/gateway.ts';
 import { inTime } from './support/in-time.ts';
 import { database } from './support/postgres.ts';
 
@@ -69,7 +75,11 @@ function watchDoor(port: number) {
 }
 
 /** The exit code, and the time that it took from SIGTERM on; a second SIGTERM on the way changes nothing. */
-async function terminate(t: Test, gateway: Gateway, whileDraining: () => Promise<void>): Promise<void> {
+async function terminate(
+  t: Test,
+  gateway: GatewayProcess,
+  whileDraining: () => Promise<void>,
+): Promise<void> {
   const began = performance.now();
   gateway.child.kill('SIGTERM');
   await whileDraining();
@@ -82,7 +92,7 @@ async function terminate(t: Test, gateway: Gateway, whileDraining: () => Promise
 }
 
 /** `/health` says 503 while the door is still open. */
-async function healthIs503(t: Test, gateway: Gateway): Promise<void> {
+async function healthIs503(t: Test, gateway: GatewayProcess): Promise<void> {
   const end = performance.now() + 3_000;
   let status = 0;
   while (status !== 503 && performance.now() < end) {
@@ -101,7 +111,7 @@ async function healthIs503(t: Test, gateway: Gateway): Promise<void> {
 }
 
 /** Fifty clients, half of them on connections that are kept, until nobody is there any more. */
-async function drainUnderLoad(t: Test, gateway: Gateway): Promise<void> {
+async function drainUnderLoad(t: Test, gateway: GatewayProcess): Promise<void> {
   const agent = new http.Agent({ keepAlive: true });
   t.teardown(() => agent.destroy());
   const asked: Asked[] = [];
@@ -148,16 +158,16 @@ t.test('whatever is still open, the process has gone before the promise is over'
 
 t.test('under load, on Postgres', async (t) => {
   const { url } = await database(t);
-  await drainUnderLoad(t, await startGateway(t, { DATABASE_URL: url }));
+  await drainUnderLoad(t, await startProcess(t, { DATABASE_URL: url }));
 });
 
 t.test('under load, on the embedded database', async (t) => {
-  await drainUnderLoad(t, await startGateway(t));
+  await drainUnderLoad(t, await startProcess(t));
 });
 
 t.test('turns that take long are finished, not cut', async (t) => {
   const { url } = await database(t);
-  const gateway = await startGateway(t, { DATABASE_URL: url });
+  const gateway = await startProcess(t, { DATABASE_URL: url });
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   await client.query('begin');
@@ -184,7 +194,7 @@ t.test('turns that take long are finished, not cut', async (t) => {
 });
 
 t.test('with nothing to do, and a client that only holds its connection', async (t) => {
-  const gateway = await startGateway(t);
+  const gateway = await startProcess(t);
   const idle = connect(gateway.port, '127.0.0.1');
   idle.on('error', () => {});
   t.teardown(() => idle.destroy());
@@ -194,7 +204,7 @@ t.test('with nothing to do, and a client that only holds its connection', async 
 
 t.test('a database that is away does not hold up the exit', async (t) => {
   const { url, drop } = await database(t);
-  const gateway = await startGateway(t, { DATABASE_URL: url });
+  const gateway = await startProcess(t, { DATABASE_URL: url });
   await post(gateway.url, {});
   await drop();
   await terminate(t, gateway, async () => {});

@@ -3,7 +3,13 @@ import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { environment, type Gateway, post, startGateway, temporaryDirectory } from './support/gateway.ts';
+import {
+  environment,
+  type GatewayProcess,
+  post,
+  startProcess,
+  temporaryDirectory,
+} from './support/gateway.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const ROOT = 'CON Welcome to IXO USSD\n1. Know More\n2. Account Menu\n*. Exit';
@@ -12,11 +18,11 @@ const KNOW_MORE = 'CON Information Center\n1. About this service\n2. Pricing\n3.
 /** A variable that is set to nothing is not set. */
 const BARE = { LOG_LEVEL: '', RATE_LIMIT_MAX: '' };
 
-const start = (t: Test, directory: string): Promise<Gateway> =>
-  startGateway(t, { ...BARE, DATA_DIR: directory });
+const start = (t: Test, directory: string): Promise<GatewayProcess> =>
+  startProcess(t, { ...BARE, DATA_DIR: directory });
 
 /** The one line that says where it runs and on what. */
-function startLine(gateway: Gateway): string {
+function startLine(gateway: GatewayProcess): string {
   const lines = gateway.output().split('\n');
   return lines.find((line) => line.includes('ussd gateway on http://')) ?? '';
 }
@@ -98,7 +104,7 @@ t.test('a first start that is killed half way is begun again', async (t) => {
 });
 
 t.test('production refuses it', async (t) => {
-  const error = await startGateway(t, { ...BARE, NODE_ENV: 'production' }).then(
+  const error = await startProcess(t, { ...BARE, NODE_ENV: 'production' }).then(
     () => undefined,
     (refused: Error) => refused,
   );

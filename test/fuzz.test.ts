@@ -11,7 +11,7 @@ import { parseMenu } from '../src/menus.ts';
 import { knownOf, SERVICES } from '../src/tools/project.ts';
 import { DOCUMENTS } from './fuzz-found.ts';
 import { ask } from './support/ask.ts';
-import { DEFAULTS, type Gateway, startGateway } from './support/gateway.ts';
+import { DEFAULTS, type GatewayProcess, startProcess } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 import fc from './support/property.ts';
 
@@ -145,7 +145,7 @@ function posted(good: Good): fc.Arbitrary<Posted> {
 
 t.test('requests', async (t) => {
   const { url: DATABASE_URL } = await database(t);
-  const gateway = await startGateway(t, { DATABASE_URL });
+  const gateway = await startProcess(t, { DATABASE_URL });
   for (const [route, good] of Object.entries(GOOD)) {
     await t.test(route, async (t) => {
       const seen = new Set<string>();
@@ -161,7 +161,7 @@ t.test('requests', async (t) => {
 });
 
 /** The answer in short. Throws where the contract has no such answer. */
-async function answered(gateway: Gateway, route: string, { type, body }: Posted): Promise<string> {
+async function answered(gateway: GatewayProcess, route: string, { type, body }: Posted): Promise<string> {
   const headers = { 'content-type': type };
   const told = await ask(gateway.url + route, { method: 'POST', headers, body: Buffer.from(body) });
   const words = `${told.status} ${told.body.toString()}`;
@@ -172,7 +172,7 @@ async function answered(gateway: Gateway, route: string, { type, body }: Posted)
   return words.slice(0, 30);
 }
 
-async function lives(t: Test, gateway: Gateway): Promise<void> {
+async function lives(t: Test, gateway: GatewayProcess): Promise<void> {
   t.equal((await fetch(gateway.url)).status, 200);
   t.equal(gateway.child.exitCode, null, 'the process lives');
   const errors = gateway.output().match(/^.*"level":(50|60),.*$/gm) ?? [];

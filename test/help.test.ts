@@ -4,7 +4,7 @@
  */
 import t, { type Test } from 'tap';
 import { type FakeTwilio, type FakeTwilioOptions, fakeTwilio } from './support/fake-twilio.ts';
-import { type Gateway, post, send, startGateway } from './support/gateway.ts';
+import { type GatewayProcess, post, send, startProcess } from './support/gateway.ts';
 import { eventually, phoneOn, type Query, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
@@ -14,7 +14,7 @@ const SECRET = 'a-secret-of-telerivet';
 /** Longer than a busy machine takes for anything here. */
 const PATIENCE_MS = 240_000;
 
-type Centre = { gateways: Gateway[]; url: string; fake: FakeTwilio; query: Query; database: string };
+type Centre = { gateways: GatewayProcess[]; url: string; fake: FakeTwilio; query: Query; database: string };
 
 /** Gateways on one database, with a task router of their own. */
 async function openCentre(t: Test, processes = 1, options: FakeTwilioOptions = {}): Promise<Centre> {
@@ -22,7 +22,7 @@ async function openCentre(t: Test, processes = 1, options: FakeTwilioOptions = {
   const fake = await fakeTwilio(t, options);
   const gateways = await Promise.all(
     Array.from({ length: processes }, () =>
-      startGateway(t, {
+      startProcess(t, {
         DATABASE_URL,
         OPERATOR_TOKEN: TOKEN,
         TELERIVET_SECRET: SECRET,
@@ -398,7 +398,7 @@ t.test('a process that is gone in the middle of handing over: another one finish
   const end = await walk(t, centre, numberOf(15), '1', '1', '1', '1');
   await fake.when(() => fake.tasks.length === 1);
   await Promise.all(gateways.map((gateway) => gateway.kill()));
-  const after = await startGateway(t, {
+  const after = await startProcess(t, {
     DATABASE_URL: centre.database,
     OPERATOR_TOKEN: TOKEN,
     ...fake.environment,
@@ -478,7 +478,7 @@ t.test('credentials that come later, go, and come back', async (t) => {
   const fake = await fakeTwilio(t);
   const query = await queryOn(t, DATABASE_URL);
   const begin = async (settings: Record<string, string>): Promise<Centre & { stop(): Promise<unknown> }> => {
-    const gateway = await startGateway(t, { DATABASE_URL, OPERATOR_TOKEN: TOKEN, ...settings });
+    const gateway = await startProcess(t, { DATABASE_URL, OPERATOR_TOKEN: TOKEN, ...settings });
     return { gateways: [gateway], url: gateway.url, fake, query, database: DATABASE_URL, stop: gateway.stop };
   };
   const alone = await begin({});
@@ -569,7 +569,7 @@ t.test('what cannot be read was signed by nobody; names and clocks that are none
 t.test('below the secret of callbacks, and from networks that are not allowed', async (t) => {
   const { url: DATABASE_URL } = await database(t);
   const fake = await fakeTwilio(t);
-  const gateway = await startGateway(t, {
+  const gateway = await startProcess(t, {
     DATABASE_URL,
     CALLBACK_SECRET: 'a-secret-of-callbacks',
     GATEWAY_ALLOW: '192.0.2.0/24',

@@ -1,6 +1,12 @@
 /** kill -9 at any moment loses no answered turn and doubles none (CONTRACT.md section 1). */
 import t, { type Test } from 'tap';
-import { type Gateway, post, type Reply, startGateway, temporaryDirectory } from './support/gateway.ts';
+import {
+  type GatewayProcess,
+  post,
+  type Reply,
+  startProcess,
+  temporaryDirectory,
+} from './support/gateway.ts';
 import { database, startPostgres } from './support/postgres.ts';
 
 /** Subscribers who dial at the same time. */
@@ -109,10 +115,10 @@ async function checkReplays(t: Test, url: string, { answered, open }: Load): Pro
 async function round(
   t: Test,
   name: string,
-  gateway: Gateway,
+  gateway: GatewayProcess,
   pull: () => Promise<void>,
-  start: () => Promise<Gateway>,
-): Promise<Gateway> {
+  start: () => Promise<GatewayProcess>,
+): Promise<GatewayProcess> {
   const under = load(gateway.url, name);
   await until(() => under.answered.length >= ANSWERED, 30_000, `${ANSWERED} answers`);
   await pull();
@@ -132,7 +138,7 @@ t.test('on Postgres', async (t) => {
   const server = await startPostgres({ own: true, fsync: true });
   t.teardown(() => server.stop());
   const { url } = await database(t, { server: server.url });
-  const start = () => startGateway(t, { DATABASE_URL: url, SESSION_TTL_SECONDS: '3600' });
+  const start = () => startProcess(t, { DATABASE_URL: url, SESSION_TTL_SECONDS: '3600' });
   let gateway = await start();
 
   await t.test('the process is killed', async (t) => {
@@ -175,7 +181,7 @@ t.test('on Postgres', async (t) => {
 
 t.test('on the embedded database', async (t) => {
   const directory = temporaryDirectory(t);
-  const start = () => startGateway(t, { DATA_DIR: directory, SESSION_TTL_SECONDS: '3600' });
+  const start = () => startProcess(t, { DATA_DIR: directory, SESSION_TTL_SECONDS: '3600' });
   let gateway = await start();
   for (const name of ['first', 'second']) {
     await t.test(`the process is killed: ${name} time`, async (t) => {

@@ -8,7 +8,7 @@ import { deadlineIn } from '../src/deadline.ts';
 import type { Engine } from '../src/engine.ts';
 import { written } from '../src/gateways/screens.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
-import { DEFAULTS, type Gateway, post, startGateway, temporaryDirectory } from './support/gateway.ts';
+import { DEFAULTS, type Gateway, post, startProcess, temporaryDirectory } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -38,7 +38,7 @@ test('a session finishes on the screens it began on, a new dial sees the new one
   const { url } = await database(t);
   const edited = copyOf(t);
   const untouched = copyOf(t);
-  const gateway = await startGateway(t, { DATABASE_URL: url }, edited.main);
+  const gateway = await startProcess(t, { DATABASE_URL: url }, edited.main);
   const ask = (at: Gateway, sessionId: string, text: string) =>
     post(at.url, { ...DEFAULTS, sessionId, text });
   const dial = async () => (await ask(gateway, randomUUID(), '')).body;
@@ -63,7 +63,7 @@ test('a session finishes on the screens it began on, a new dial sees the new one
   );
 
   // Another instance, which has the old file, is handed a session that began on the new one.
-  const other = await startGateway(t, { DATABASE_URL: url }, untouched.main);
+  const other = await startProcess(t, { DATABASE_URL: url }, untouched.main);
   const fresh = randomUUID();
   t.match((await ask(gateway, fresh, '')).body, /^CON Welcome to the new IXO/);
   t.match(

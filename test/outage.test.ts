@@ -2,7 +2,7 @@
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { ANSWER_MS as DEADLINE_MS } from '../src/gateways/screens.ts';
-import { type Fields, type Gateway, post, type Reply, startGateway } from './support/gateway.ts';
+import { type Fields, type GatewayProcess, post, type Reply, startProcess } from './support/gateway.ts';
 import { inTime } from './support/in-time.ts';
 import { database, type Postgres, startPostgres } from './support/postgres.ts';
 
@@ -26,7 +26,7 @@ function newSession(): string {
 }
 
 /** One turn and how long it took, which is never longer than promised. */
-async function timed(t: Test, gateway: Gateway, fields: Fields): Promise<Reply & { ms: number }> {
+async function timed(t: Test, gateway: GatewayProcess, fields: Fields): Promise<Reply & { ms: number }> {
   const began = performance.now();
   const reply = await post(gateway.url, fields);
   const ms = performance.now() - began;
@@ -35,7 +35,7 @@ async function timed(t: Test, gateway: Gateway, fields: Fields): Promise<Reply &
 }
 
 /** Many turns at once: the slowest one, and how they ended. */
-async function timedAll(t: Test, gateway: Gateway, all: Fields[]) {
+async function timedAll(t: Test, gateway: GatewayProcess, all: Fields[]) {
   const replies = await Promise.all(all.map((fields) => timed(t, gateway, fields)));
   return { replies, slowest: Math.round(Math.max(...replies.map((reply) => reply.ms))) };
 }
@@ -43,7 +43,7 @@ async function timedAll(t: Test, gateway: Gateway, all: Fields[]) {
 const forty = (text = '') => Array.from({ length: 40 }, () => ({ sessionId: newSession(), text }));
 
 /** Asks until the answer is a screen; fails where that takes longer than promised. */
-async function answersAgain(t: Test, gateway: Gateway, fields: Fields, screen: string): Promise<void> {
+async function answersAgain(t: Test, gateway: GatewayProcess, fields: Fields, screen: string): Promise<void> {
   const began = performance.now();
   for (let tries = 1; ; tries += 1) {
     const reply = await timed(t, gateway, fields);
@@ -58,7 +58,7 @@ async function answersAgain(t: Test, gateway: Gateway, fields: Fields, screen: s
   }
 }
 
-async function health(gateway: Gateway): Promise<{ status: number; database: string; ms: number }> {
+async function health(gateway: GatewayProcess): Promise<{ status: number; database: string; ms: number }> {
   const began = performance.now();
   const response = await fetch(`${gateway.url}/health`);
   const body = (await response.json()) as { database: string };
@@ -66,7 +66,12 @@ async function health(gateway: Gateway): Promise<{ status: number; database: str
 }
 
 /** `/health` says so, as soon as its cached answer is over. */
-async function healthBecomes(t: Test, gateway: Gateway, status: number, database: string): Promise<void> {
+async function healthBecomes(
+  t: Test,
+  gateway: GatewayProcess,
+  status: number,
+  database: string,
+): Promise<void> {
   const end = performance.now() + 60_000;
   for (;;) {
     const seen = await health(gateway);
@@ -79,20 +84,20 @@ async function healthBecomes(t: Test, gateway: Gateway, status: number, database
   }
 }
 
-async function lives(t: Test, gateway: Gateway): Promise<void> {
+async function lives(t: Test, gateway: GatewayProcess): Promise<void> {
   const response = await fetch(gateway.url);
   t.equal(response.status, 200, '/ is 200');
   t.equal(gateway.child.exitCode, null, 'the process lives');
 }
 
-type Stage = { server: Postgres; url: string; gateway: Gateway };
+type Stage = { server: Postgres; url: string; gateway: GatewayProcess };
 
 /** A server of our own, a database on it, and one instance that has answered a turn. */
 async function stage(t: Test, settings: Record<string, string> = {}): Promise<Stage> {
   const server = await startPostgres({ own: true, settings });
   t.teardown(() => server.stop());
   const { url } = await database(t, { server: server.url });
-  const gateway = await startGateway(t, { DATABASE_URL: url });
+  const gateway = await startProcess(t, { DATABASE_URL: url });
   t.match(await post(gateway.url, { sessionId: newSession() }), { outcome: 'ok', body: ROOT });
   return { server, url, gateway };
 }

@@ -7,7 +7,7 @@ import { parseKeyRing } from '../src/seal/keys.ts';
 import { Attempts } from '../src/store/attempts.ts';
 import { foundIn, pinsIn, tables } from './support/canary.ts';
 import { openDatabase } from './support/engine.ts';
-import { environment, type Gateway, post, startGateway, TEST_KEY } from './support/gateway.ts';
+import { environment, type Gateway, post, startProcess, TEST_KEY } from './support/gateway.ts';
 import {
   eventually,
   logIn,
@@ -39,7 +39,7 @@ type Pair = { gateways: [Gateway, Gateway]; url: string; query: Query };
 async function startPair(t: Test): Promise<Pair> {
   const { url } = await database(t);
   const settings = { DATABASE_URL: url, GATEWAYS: 'latest=latest' };
-  const gateways = await Promise.all([startGateway(t, settings), startGateway(t, settings)]);
+  const gateways = await Promise.all([startProcess(t, settings), startProcess(t, settings)]);
   return { gateways, url, query: await queryOn(t, url) };
 }
 
@@ -206,7 +206,7 @@ t.test('a try and a log-in do not wait for each other in a ring', async (t) => {
 t.test('locks', async (t) => {
   const { url } = await database(t);
   const query = await queryOn(t, url);
-  const start = () => startGateway(t, { DATABASE_URL: url });
+  const start = () => startProcess(t, { DATABASE_URL: url });
   let gateway = await start();
   const here = () => gateway.url;
   const phone = phoneOn(here);
@@ -536,7 +536,7 @@ const K2 = 'k2:fedcba9876543210fedcba9876543210';
 t.test('keys are rotated by two roll-outs, under load (RULINGS.md 26)', async (t) => {
   const { url } = await database(t);
   const query = await queryOn(t, url);
-  const start = (ring: string) => startGateway(t, { DATABASE_URL: url, PIN_ENCRYPTION_KEY: ring });
+  const start = (ring: string) => startProcess(t, { DATABASE_URL: url, PIN_ENCRYPTION_KEY: ring });
   const refused = async (ring: string, why: RegExp, said: string) => {
     const error = await start(ring).then(
       () => undefined,
@@ -645,7 +645,7 @@ t.test('keys are rotated by two roll-outs, under load (RULINGS.md 26)', async (t
 t.test('a PIN is nowhere, and names and e-mails only sealed', async (t) => {
   const { url } = await database(t);
   const query = await queryOn(t, url);
-  const gateway = await startGateway(t, { DATABASE_URL: url, GATEWAYS: 'latest=latest' });
+  const gateway = await startProcess(t, { DATABASE_URL: url, GATEWAYS: 'latest=latest' });
   const pins = ['70529', '82637', '93745', '68192'];
   const names = ['Canaria Vogelsang', 'canaria.vogelsang@example.org', 'Vogelsang', 'anaria.vogel'];
   const [pin = '', changed = '', wrong = '', other = ''] = pins;

@@ -6,7 +6,7 @@
 import t from 'tap';
 import { ask } from './support/ask.ts';
 import { type FakeAfricasTalking, fakeAfricasTalking } from './support/fake-africastalking.ts';
-import { type Gateway, startGateway } from './support/gateway.ts';
+import { type GatewayProcess, startProcess } from './support/gateway.ts';
 import { eventually, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
@@ -25,7 +25,7 @@ const phoneOf = (index: number) => `+2547330${String(index).padStart(5, '0')}`;
 const textOf = (request: number) => `Notice ${request} to all`;
 
 /** One request until somebody has taken it; whoever takes it says the same of its messages. */
-async function request(gateways: Gateway[], index: number, copy: number): Promise<number> {
+async function request(gateways: GatewayProcess[], index: number, copy: number): Promise<number> {
   const phone = Array.from({ length: PHONES }, (_, each) => phoneOf(index * PHONES + each));
   const headers = {
     'content-type': 'application/json',
@@ -65,7 +65,7 @@ t.test(`${MESSAGES} messages, each asked for twice over two processes, one kille
   const settings = { DATABASE_URL, OPERATOR_TOKEN: TOKEN, LOG_LEVEL: 'info', ...fake.environment };
   // Whom a message is from says which process sent it.
   const gateways = await Promise.all(
-    ['First', 'Second'].map((AT_SENDER_ID) => startGateway(t, { ...settings, AT_SENDER_ID })),
+    ['First', 'Second'].map((AT_SENDER_ID) => startProcess(t, { ...settings, AT_SENDER_ID })),
   );
   const query = await queryOn(t, DATABASE_URL);
   const killed = underWay(fake).then(async (key) => {

@@ -1,7 +1,7 @@
 /** Two instances on one database: a turn happens once, whoever hears it (CONTRACT.md section 1). */
 import pg from 'pg';
 import t, { type Test } from 'tap';
-import { type Fields, type Gateway, post, type Reply, startGateway } from './support/gateway.ts';
+import { type Fields, type GatewayProcess, post, type Reply, startProcess } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 
 /** How often a gateway repeats itself in these tests. */
@@ -13,14 +13,14 @@ const PRICING = /^CON Pricing\n/;
 const GOODBYE = 'END Thank you for using IXO USSD. Goodbye.';
 const INVALID = 'END Invalid input. Please try again.';
 
-type Pair = { gateways: [Gateway, Gateway]; url: string; count(): Promise<number> };
+type Pair = { gateways: [GatewayProcess, GatewayProcess]; url: string; count(): Promise<number> };
 
 /** Two instances started at the same moment on an empty database. */
 async function startPair(t: Test, settings: Record<string, string> = {}): Promise<Pair> {
   const { url } = await database(t);
   const gateways = await Promise.all([
-    startGateway(t, { ...settings, DATABASE_URL: url }),
-    startGateway(t, { ...settings, DATABASE_URL: url }),
+    startProcess(t, { ...settings, DATABASE_URL: url }),
+    startProcess(t, { ...settings, DATABASE_URL: url }),
   ]);
   const client = new pg.Client({ connectionString: url });
   client.on('error', () => {});
@@ -36,7 +36,7 @@ async function startPair(t: Test, settings: Record<string, string> = {}): Promis
 /** The same request `copies` times at once, spread over both instances. */
 function atOnce({ gateways }: Pair, fields: Fields, copies = COPIES): Promise<Reply[]> {
   return Promise.all(
-    Array.from({ length: copies }, (_, i) => post((gateways[i % 2] as Gateway).url, fields)),
+    Array.from({ length: copies }, (_, i) => post((gateways[i % 2] as GatewayProcess).url, fields)),
   );
 }
 
@@ -249,7 +249,11 @@ t.test(
   async (t) => {
     const { gateways } = await startPair(t, { GATEWAYS: 'lat=latest' });
     const press = (instance: number, sessionId: string, text: string, requestId?: string) =>
-      post((gateways[instance % 2] as Gateway).url, { sessionId, text, requestId }, '/api/ussd/via/lat');
+      post(
+        (gateways[instance % 2] as GatewayProcess).url,
+        { sessionId, text, requestId },
+        '/api/ussd/via/lat',
+      );
     const ids = ['i1', 'i2', 'i1', 'i2', 'i1', 'i2', 'i1', 'i1'];
     const wrong: unknown[] = [];
     const oneSession = async (number: number) => {

@@ -5,36 +5,49 @@ import type { Box } from './box.ts';
  * scrypt with N=2^14, r=8, p=1: 16 MB and about 50 ms (OWASP ASVS 5.0, 11.4.2). A five-digit PIN cannot
  * stand alone whatever it costs; the hash is sealed under a key that is not in the database.
  */
-const COST = { N: 2 ** 14, r: 8, p: 1 };
+const BLOCK = { r: 8, p: 1 };
+/** log2 of N, the cost that production hashes with. */
+export const PIN_COST = 14;
 const SALT_BYTES = 16;
 const HASH_BYTES = 32;
-/** The first byte of a verifier says how it was made. */
-const SCRYPT_14 = 1;
+/** The first byte of a verifier: log2 of the N that it was made with. Verifiers of the first layout say 1 for 14. */
+const FIRST_LAYOUT = 1;
+const HIGHEST_COST = 20;
 
 /** Too many wait for a PIN to be checked; nothing was counted. */
 export class PinsBusy extends Error {
   readonly code = 'pins_busy';
 }
 
-/** A slow salted hash of a PIN: `1 | salt | hash`. To be sealed before it is kept anywhere. */
-export async function hashPin(pin: string): Promise<Buffer> {
+/** Makes a slow salted hash of a PIN: `cost | salt | hash`, with `cost` = log2(N). To be sealed before it is kept. */
+export async function hashPin(pin: string, cost = PIN_COST): Promise<Buffer> {
   const salt = randomBytes(SALT_BYTES);
-  return Buffer.concat([Buffer.of(SCRYPT_14), salt, await derive(pin, salt)]);
+  return Buffer.concat([costByte(cost), salt, await derive(pin, salt, cost)]);
 }
 
-/** Whether a PIN is the one a verifier was made of. */
+/** Tells whether a PIN is the one that a verifier was made of; false for a verifier of an unknown layout. */
 export async function matchesPin(pin: string, verifier: Buffer): Promise<boolean> {
-  if (verifier[0] !== SCRYPT_14 || verifier.length !== 1 + SALT_BYTES + HASH_BYTES) return false;
+  const cost = verifier[0] === FIRST_LAYOUT ? PIN_COST : (verifier[0] ?? 0);
+  if (cost < 2 || cost > HIGHEST_COST || verifier.length !== 1 + SALT_BYTES + HASH_BYTES) return false;
   const salt = verifier.subarray(1, 1 + SALT_BYTES);
-  return timingSafeEqual(await derive(pin, salt), verifier.subarray(1 + SALT_BYTES));
+  return timingSafeEqual(await derive(pin, salt, cost), verifier.subarray(1 + SALT_BYTES));
 }
 
-/** A verifier that no PIN matches: what an unknown ID is checked against, for the same time. */
-export const NO_PIN = Buffer.concat([Buffer.of(SCRYPT_14), randomBytes(SALT_BYTES + HASH_BYTES)]);
+/** Makes a verifier that no PIN matches: an unknown ID is checked against it, so that it takes the same time. */
+export function unmatchable(cost = PIN_COST): Buffer {
+  return Buffer.concat([costByte(cost), randomBytes(SALT_BYTES + HASH_BYTES)]);
+}
 
-function derive(pin: string, salt: Buffer): Promise<Buffer> {
+function costByte(cost: number): Buffer {
+  // An instance of the version before, beside this one during an upgrade, knows the first layout only.
+  return Buffer.of(cost === PIN_COST ? FIRST_LAYOUT : cost);
+}
+
+function derive(pin: string, salt: Buffer, cost: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    scrypt(pin, salt, HASH_BYTES, COST, (error, key) => (error === null ? resolve(key) : reject(error)));
+    scrypt(pin, salt, HASH_BYTES, { ...BLOCK, N: 2 ** cost }, (error, key) =>
+      error === null ? resolve(key) : reject(error),
+    );
   });
 }
 

@@ -6,11 +6,12 @@ import {
   hashPin,
   isWeakPin,
   matchesPin,
-  NO_PIN,
   oneTimePin,
   PendingPins,
+  PIN_COST,
   PinSlots,
   randomCode,
+  unmatchable,
 } from '../../src/seal/pin.ts';
 import fc from '../support/property.ts';
 
@@ -34,10 +35,23 @@ test('a verifier matches its own PIN, and no other', async (t) => {
   t.notSame(await hashPin('48213'), await hashPin('48213'), 'equal PINs have different verifiers');
 });
 
+test('a PIN is hashed at the cost of OWASP ASVS 5.0 (11.4.2), and a verifier names its own cost', async (t) => {
+  t.equal(PIN_COST, 14);
+  t.equal((await hashPin('48213'))[0], 1, 'the production cost is written as the first layout wrote it');
+  const cheap = await hashPin('48213', 4);
+  t.equal(cheap[0], 4);
+  t.ok(await matchesPin('48213', cheap));
+  t.notOk(await matchesPin('48214', cheap));
+  t.notOk(
+    await matchesPin('48213', Buffer.concat([Buffer.of(5), cheap.subarray(1)])),
+    'a changed cost matches nothing',
+  );
+});
+
 test('what is no verifier matches nothing', async (t) => {
   const verifier = await hashPin('48213');
   const older = Buffer.from(verifier);
-  older[0] = 2;
+  older[0] = 21;
   const bent = Buffer.from(verifier);
   bent[48] = (bent[48] ?? 0) ^ 1;
   const resalted = Buffer.from(verifier);
@@ -49,12 +63,12 @@ test('what is no verifier matches nothing', async (t) => {
     verifier.subarray(0, 48),
     Buffer.alloc(0),
     Buffer.alloc(49),
-    NO_PIN,
+    unmatchable(),
   ]) {
     t.equal(await matchesPin('48213', wrong), false);
   }
-  t.equal(NO_PIN.length, verifier.length, 'an unknown ID is checked against one like any other');
-  t.equal(NO_PIN[0], verifier[0]);
+  t.equal(unmatchable().length, verifier.length, 'an unknown ID is checked against one like any other');
+  t.equal(unmatchable()[0], verifier[0]);
 });
 
 test('PINs that are tried first are refused', async (t) => {

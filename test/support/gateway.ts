@@ -3,20 +3,34 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import { readConfig } from '../../src/config.ts';
+import type { Menu } from '../../src/flow/menu.ts';
+import { makeLog } from '../../src/log.ts';
+import { readMenus } from '../../src/menus.ts';
+import { knownOf, SERVICES, type Served, serve } from '../../src/serve.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
-/** A cold start of the embedded database on a busy machine. */
+/** A cold start of the embedded database on a busy machine; in milliseconds. */
 const START_MS = 60_000;
 
 /** The key that the tests' instances share. */
 export const TEST_KEY = 'k1:0123456789abcdef0123456789abcdef';
+/** log2 of the cost of a PIN's hash in tests: production's 14 would be half of the suite's time. */
+export const TEST_PIN_COST = 4;
 
+/** A gateway that answers over a real socket. */
 export type Gateway = {
   url: string;
   port: number;
-  child: ChildProcess;
-  /** Everything the process wrote, both streams. */
+  /** Everything that was logged (of a process: what it wrote to both streams). */
   output(): string;
+  /** Ends it in good order. Of a process: by SIGTERM. Safe to call twice. */
+  stop(): Promise<unknown>;
+};
+
+/** A gateway in a process of its own, for what only a process shows: signals, kill -9, exit codes, the start. */
+export type GatewayProcess = Gateway & {
+  child: ChildProcess;
   /** The exit code, once it has ended; null where a signal ended it. */
   exited: Promise<number | null>;
   /** SIGTERM, and the exit code. */
@@ -39,18 +53,56 @@ export function environment(settings: Record<string, string>): Record<string, st
   };
 }
 
+/** Completes the settings: the shared key with `DATABASE_URL`, else a data directory that goes with the test. */
+function withPlace(t: Test, settings: Record<string, string>): Record<string, string> {
+  const own = { ...settings };
+  if (own.DATABASE_URL === undefined) own.DATA_DIR ??= temporaryDirectory(t);
+  else own.PIN_ENCRYPTION_KEY ??= TEST_KEY;
+  return own;
+}
+
+/** The shipped documents: parsed and checked once for all gateways of a test file. */
+let shipped: Menu[] | undefined;
+
+/**
+ * Starts a gateway inside this process, on a free port and a real socket: everything of `src/serve.ts`, without the
+ * second and a half that a process costs. It is shut down in the test's teardown, without the pauses of a real exit.
+ */
+export async function startGateway(t: Test, settings: Record<string, string> = {}): Promise<Gateway> {
+  shipped ??= readMenus(SERVICES, knownOf);
+  const services = shipped.map((menu) => menu.service);
+  const config = readConfig(environment(withPlace(t, settings)), services);
+  let output = '';
+  const log = makeLog(config.logLevel, {
+    write: (line) => {
+      output += line;
+    },
+  });
+  let served: Served;
+  try {
+    served = await serve(config, shipped, log, { pinCost: TEST_PIN_COST });
+  } catch (error) {
+    throw new Error(`the gateway did not start: ${(error as Error).message}\n${output}`, { cause: error });
+  }
+  let stopped: Promise<void> | undefined;
+  const stop = () => {
+    stopped ??= served.shutDown({ goodbyeMs: 0, lastAnswerMs: 200 });
+    return stopped;
+  };
+  t.teardown(stop);
+  return { url: `http://127.0.0.1:${served.port}`, port: served.port, output: () => output, stop };
+}
+
 /**
  * Starts `src/main.ts` as a process of its own on a free port and waits for its start line. Without
  * `DATABASE_URL` it gets a data directory that goes with the test.
  */
-export async function startGateway(
+export async function startProcess(
   t: Test,
   settings: Record<string, string> = {},
   main = MAIN,
-): Promise<Gateway> {
-  const own: Record<string, string> = { ...settings };
-  if (own.DATABASE_URL === undefined) own.DATA_DIR ??= temporaryDirectory(t);
-  else own.PIN_ENCRYPTION_KEY ??= TEST_KEY;
+): Promise<GatewayProcess> {
+  const own = withPlace(t, settings);
   const child = spawn(process.execPath, [main], { env: environment(own), stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   const { promise: port, resolve, reject } = Promise.withResolvers<number>();

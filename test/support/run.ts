@@ -3,11 +3,15 @@
  * Further words go to tap: `npm test -- test/turn.test.ts --reporter=base`.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { type Postgres, signal, startPostgres, whenWeDie } from './postgres.ts';
+import { startQueue } from '../../src/queue.ts';
+import { MIGRATIONS } from '../../src/serve.ts';
+import { openPostgres } from '../../src/store/database.ts';
+import { migrateServer } from '../../src/store/migrate.ts';
+import { makeTemplate, type Postgres, signal, startPostgres, whenWeDie } from './postgres.ts';
 
 /** How long tap may take to end after a signal. */
 const GRACE_MS = 10_000;
@@ -15,7 +19,12 @@ const GRACE_MS = 10_000;
 const SUMMARY = '# { total:';
 
 const root = join(import.meta.dirname, '..', '..');
-const scratch = mkdtempSync(join(tmpdir(), 'ussd-tap-'));
+const SCRATCH = 'ussd-tests-';
+removeLeftovers();
+/** Everything temporary of this run is below it, also what a test file leaves that is killed. */
+const scratch = mkdtempSync(join(tmpdir(), `${SCRATCH}${process.pid}-`));
+// Postgres runs under another account than root's and has to get to its files.
+chmodSync(scratch, 0o711);
 process.once('exit', () => rmSync(scratch, { recursive: true, force: true }));
 
 let stopping: NodeJS.Signals | undefined;
@@ -31,7 +40,13 @@ let server: Postgres | undefined;
 try {
   server = await startPostgres();
   console.log(`# Postgres ${server.version} (${server.kind})`);
-  process.exitCode = stopping ? 1 : await runTap(server.url, process.argv.slice(2));
+  const run = `${process.pid}`;
+  const template = await makeTemplate(server.url, run, prepare);
+  try {
+    process.exitCode = stopping ? 1 : await runTap(server.url, template.name, process.argv.slice(2));
+  } finally {
+    await template.drop();
+  }
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
   console.log('0 passed, 1 failed');
@@ -43,7 +58,25 @@ if (stopping) process.exitCode = 128 + constants.signals[stopping];
 // Nothing that still runs in here may hold up whoever waits for the answer.
 process.exit();
 
-async function runTap(url: string, words: string[]): Promise<number> {
+/** Migrates the template: our tables and the queue's. */
+async function prepare(url: string): Promise<void> {
+  await migrateServer(url, MIGRATIONS);
+  const database = openPostgres(url, () => {});
+  const queue = await startQueue(database, () => {});
+  await queue.stop();
+  await database.close();
+}
+
+/** Removes the temporary directories of runs that were killed. */
+function removeLeftovers(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = new RegExp(`^${SCRATCH}(\\d+)-`).exec(name)?.[1];
+    if (pid !== undefined && !signal(Number(pid), 0 as unknown as NodeJS.Signals))
+      rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  }
+}
+
+async function runTap(url: string, template: string, words: string[]): Promise<number> {
   const chosen = words.some((word) => /^(-R|--reporter)/.test(word));
   // Away from a terminal tap prints every assertion, and its other reporters draw over their own lines or,
   // where CI is set, lose their last page after a timeout (tap 21.8). So: its plain report, shortened here.
@@ -55,7 +88,13 @@ async function runTap(url: string, words: string[]): Promise<number> {
     // A group of its own: tap ends at a signal without its test files, and those would go on unwatched.
     detached: process.platform !== 'win32',
     stdio: ['inherit', quiet ? 'pipe' : 'inherit', 'inherit'],
-    env: { ...process.env, USSD_TEST_SERVER: url },
+    env: {
+      ...process.env,
+      TMPDIR: scratch,
+      USSD_TEST_SERVER: url,
+      USSD_TEST_TEMPLATE: template,
+      USSD_TEST_RUN: `${process.pid}`,
+    },
   });
   const { pid } = child;
   if (!pid) throw await new Promise((resolve) => child.once('error', resolve));

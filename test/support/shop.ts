@@ -4,7 +4,7 @@ import pg from 'pg';
 import type { Test } from 'tap';
 import { ask } from './ask.ts';
 import { type FakeAfricasTalking, type FakeOptions, fakeAfricasTalking } from './fake-africastalking.ts';
-import { type Gateway, post, startGateway } from './gateway.ts';
+import { type Gateway, type GatewayProcess, post, startGateway, startProcess } from './gateway.ts';
 import { database } from './postgres.ts';
 
 const TOKEN = 'a-token-for-this-test';
@@ -12,24 +12,45 @@ const BODY = { 'content-type': 'application/json', authorization: `Bearer ${TOKE
 /** Longer than a busy machine takes for anything here. */
 const PATIENCE_MS = 240_000;
 
-export type Shop = {
+export type Shop<Instance extends Gateway = Gateway> = {
   urls: string[];
-  gateways: Gateway[];
+  gateways: Instance[];
   fake: FakeAfricasTalking;
   rows<T extends object>(sql: string): Promise<T[]>;
 };
 
-export async function openShop(
+/** Opens a shop of several instances inside this process. */
+export function openShop(
   t: Test,
-  processes: number,
+  instances: number,
   options: FakeOptions = {},
   settings: Record<string, string> = {},
 ): Promise<Shop> {
+  return open(t, instances, startGateway, options, settings);
+}
+
+/** Opens a shop of several processes, for a test that kills one of them. */
+export function openShopOfProcesses(
+  t: Test,
+  instances: number,
+  options: FakeOptions = {},
+  settings: Record<string, string> = {},
+): Promise<Shop<GatewayProcess>> {
+  return open(t, instances, startProcess, options, settings);
+}
+
+async function open<Instance extends Gateway>(
+  t: Test,
+  instances: number,
+  start: (t: Test, settings: Record<string, string>) => Promise<Instance>,
+  options: FakeOptions,
+  settings: Record<string, string>,
+): Promise<Shop<Instance>> {
   const { url: DATABASE_URL } = await database(t);
   const fake = await fakeAfricasTalking(t, options);
   const gateways = await Promise.all(
-    Array.from({ length: processes }, () =>
-      startGateway(t, { DATABASE_URL, OPERATOR_TOKEN: TOKEN, ...fake.environment, ...settings }),
+    Array.from({ length: instances }, () =>
+      start(t, { DATABASE_URL, OPERATOR_TOKEN: TOKEN, ...fake.environment, ...settings }),
     ),
   );
   const client = new pg.Client({ connectionString: DATABASE_URL });

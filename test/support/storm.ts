@@ -3,7 +3,7 @@ import pg from 'pg';
 import type { Test } from 'tap';
 import { type Asked, callerOf, type Storm, startStorm } from './chaos.ts';
 import { type FakeOptions, fakeAfricasTalking } from './fake-africastalking.ts';
-import { type Gateway, startGateway } from './gateway.ts';
+import { type GatewayProcess, startProcess } from './gateway.ts';
 import { eventually } from './phone.ts';
 import { database, type Postgres, startPostgres } from './postgres.ts';
 import { credit, type Shop } from './shop.ts';
@@ -14,7 +14,7 @@ export const DIGEST_KEY = 'fedcba9876543210fedcba9876543210';
 const RICH = 100_000_000;
 
 /** A shop whose instances can be lost and come back; `url` is its database. */
-export type Stage = Shop & {
+export type Stage = Shop<GatewayProcess> & {
   url: string;
   seed: number;
   restart(instance: number, settings?: Record<string, string>): Promise<void>;
@@ -39,7 +39,7 @@ export async function setStage(t: Test, options: StageOptions = {}): Promise<Sta
     ...options.fake,
   });
   const start = (more: Record<string, string> = {}) =>
-    startGateway(t, {
+    startProcess(t, {
       DATABASE_URL: url,
       DIGEST_KEY,
       OPERATOR_TOKEN: 'a-token-for-this-test',
@@ -50,7 +50,7 @@ export async function setStage(t: Test, options: StageOptions = {}): Promise<Sta
       ...options.settings,
       ...more,
     });
-  const gateways: Gateway[] = await Promise.all([start(), start()]);
+  const gateways: GatewayProcess[] = await Promise.all([start(), start()]);
   // A pool, because connections are among what is broken.
   const pool = new pg.Pool({ connectionString: url, max: 1, application_name: 'the test' });
   pool.on('error', () => {});
