@@ -1,25 +1,58 @@
 /**
- * `npm test`: one Postgres for all test files, then tap, then one line that a machine can read.
- * Further words go to tap: `npm test -- test/turn.test.ts --reporter=base`.
+ * `npm test`: one Postgres and one migrated template for all test files, then the files side by side, then one line
+ * that a machine can read. docs/testing.md has the commands.
+ *
+ *   npm test                                     every file outside test/long
+ *   npm test -- test/turn.test.ts                these files
+ *   npm test -- test/turn.test.ts --grep=replay  the tests whose name has this word
+ *   npm run test:long                            test/long, and every file that scales, at full size
+ *   npm run test:watch -- test/turn.test.ts      again whenever the file or what it imports changes
  */
-import { spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { constants, tmpdir } from 'node:os';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chmodSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { availableParallelism, constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
 import { startQueue } from '../../src/queue.ts';
 import { MIGRATIONS } from '../../src/serve.ts';
 import { openPostgres } from '../../src/store/database.ts';
 import { migrateServer } from '../../src/store/migrate.ts';
 import { makeTemplate, type Postgres, signal, startPostgres, whenWeDie } from './postgres.ts';
 
-/** How long tap may take to end after a signal. */
+/** How long the files may take to end after a signal; in milliseconds. */
 const GRACE_MS = 10_000;
+/** How long one file may take, and one test of it; in milliseconds. */
+const LIMITS = { short: { file: 240_000, test: 60_000 }, long: { file: 900_000, test: 600_000 } };
 /** How the line with the counts begins. */
 const SUMMARY = '# { total:';
+/** What takes longest is begun first, so that no long file is left alone at the end. */
+const SLOW_FIRST: string[] = [];
+/** How many of the slowest files are told. */
+const SLOWEST = 10;
 
 const root = join(import.meta.dirname, '..', '..');
 const SCRATCH = 'ussd-tests-';
+
+type Options = {
+  files: string[];
+  long: boolean;
+  watch: boolean;
+  jobs: number;
+  grep?: string;
+  timeout: number;
+};
+
+let options: Options;
+try {
+  options = readOptions(process.argv.slice(2));
+} catch (error) {
+  console.error(
+    `${(error as Error).message}\nnpm test -- [file …] [--grep=word] [--jobs=N] [--timeout=seconds]`,
+  );
+  process.exit(2);
+}
+
 removeLeftovers();
 /** Everything temporary of this run is below it, also what a test file leaves that is killed. */
 const scratch = mkdtempSync(join(tmpdir(), `${SCRATCH}${process.pid}-`));
@@ -40,10 +73,20 @@ let server: Postgres | undefined;
 try {
   server = await startPostgres();
   console.log(`# Postgres ${server.version} (${server.kind})`);
-  const run = `${process.pid}`;
-  const template = await makeTemplate(server.url, run, prepare);
+  const template = await makeTemplate(server.url, `${process.pid}`, prepare);
+  const environment = {
+    ...process.env,
+    TMPDIR: scratch,
+    USSD_TEST_SERVER: server.url,
+    USSD_TEST_TEMPLATE: template.name,
+    USSD_TEST_RUN: `${process.pid}`,
+    USSD_TEST_LIMIT_MS: `${options.long ? LIMITS.long.test : LIMITS.short.test}`,
+    ...(options.long && { TEST_SCALE: process.env.TEST_SCALE ?? '1' }),
+    ...(options.grep !== undefined && { USSD_TEST_GREP: options.grep }),
+  };
   try {
-    process.exitCode = stopping ? 1 : await runTap(server.url, template.name, process.argv.slice(2));
+    if (stopping) process.exitCode = 1;
+    else process.exitCode = await (options.watch ? watch(options, environment) : run(options, environment));
   } finally {
     await template.drop();
   }
@@ -57,6 +100,50 @@ try {
 if (stopping) process.exitCode = 128 + constants.signals[stopping];
 // Nothing that still runs in here may hold up whoever waits for the answer.
 process.exit();
+
+/** Reads the command line. Throws an Error that names the word that is not understood. */
+function readOptions(words: string[]): Options {
+  const text = { type: 'string' } as const;
+  const flag = { type: 'boolean', default: false } as const;
+  const { values, positionals } = parseArgs({
+    args: words,
+    allowPositionals: true,
+    options: { grep: text, jobs: text, timeout: text, long: flag, watch: flag },
+  });
+  const { grep, long, watch } = values;
+  const number = (name: string, given: string | undefined, otherwise: number) => {
+    if (given === undefined) return otherwise;
+    if (!/^[1-9]\d{0,4}$/.test(given)) throw new Error(`--${name}=${given}: a whole number from 1 to 99999`);
+    return Number(given);
+  };
+  const files = positionals.length > 0 ? positionals : chosenFiles(long);
+  const missing = files.filter((file) => globSync(file, { cwd: root }).length === 0);
+  if (missing.length > 0) throw new Error(`${missing.join(', ')}: no such test file`);
+  if (watch && positionals.length !== 1) throw new Error('test:watch: name one test file');
+  return {
+    files,
+    long,
+    watch,
+    // Files wait now and then, so that one more than there are cores keeps all of them busy.
+    jobs: number('jobs', values.jobs, availableParallelism() + 1),
+    timeout: number('timeout', values.timeout, (long ? LIMITS.long : LIMITS.short).file / 1000) * 1000,
+    ...(grep !== undefined && { grep: `/${grep}/i` }),
+  };
+}
+
+/** The files of a tier, those first that are known to take longest. */
+function chosenFiles(long: boolean): string[] {
+  const all = globSync('test/**/*.test.ts', { cwd: root }).sort();
+  const isLong = (file: string) => file.startsWith(join('test', 'long'));
+  // What scales is run again in the long tier, at its full size.
+  const scales = (file: string) =>
+    /support\/(scale|property)\.ts'/.test(readFileSync(join(root, file), 'utf8'));
+  const chosen = long
+    ? all.filter((file) => isLong(file) || scales(file))
+    : all.filter((file) => !isLong(file));
+  const rank = (file: string) => SLOW_FIRST.findIndex((name) => file.endsWith(name)) + 1 || 99;
+  return chosen.sort((one, other) => rank(one) - rank(other));
+}
 
 /** Migrates the template: our tables and the queue's. */
 async function prepare(url: string): Promise<void> {
@@ -76,67 +163,92 @@ function removeLeftovers(): void {
   }
 }
 
-async function runTap(url: string, template: string, words: string[]): Promise<number> {
-  const chosen = words.some((word) => /^(-R|--reporter)/.test(word));
-  // Away from a terminal tap prints every assertion, and its other reporters draw over their own lines or,
-  // where CI is set, lose their last page after a timeout (tap 21.8). So: its plain report, shortened here.
-  const quiet = !process.stdout.isTTY && !chosen;
-  const report = join(scratch, 'report.tap');
-  const options = [quiet ? '--reporter=tap' : `--output-file=${report}`, ...words];
-  const child = spawn(process.execPath, [join(root, 'node_modules', '.bin', 'tap'), ...options], {
+/** Starts a program of this run in a process group of its own, which signals reach and which dies with us. */
+function start(words: string[], environment: NodeJS.ProcessEnv, output: 'pipe' | 'inherit'): ChildProcess {
+  const child = spawn(process.execPath, words, {
     cwd: root,
-    // A group of its own: tap ends at a signal without its test files, and those would go on unwatched.
+    // A group of its own: the runner ends at a signal without its files, and those would go on unwatched.
     detached: process.platform !== 'win32',
-    stdio: ['inherit', quiet ? 'pipe' : 'inherit', 'inherit'],
-    env: {
-      ...process.env,
-      TMPDIR: scratch,
-      USSD_TEST_SERVER: url,
-      USSD_TEST_TEMPLATE: template,
-      USSD_TEST_RUN: `${process.pid}`,
-    },
+    stdio: ['ignore', output, 'inherit'],
+    env: environment,
   });
-  const { pid } = child;
-  if (!pid) throw await new Promise((resolve) => child.once('error', resolve));
-  const group = process.platform === 'win32' ? pid : -pid;
+  if (!child.pid) throw new Error(`${words[0]} could not be started`);
+  const group = process.platform === 'win32' ? child.pid : -child.pid;
   const sentry = whenWeDie('kill -s KILL -- "$1"; rm -rf "$2"', [`${group}`, scratch]);
-  let summary = '';
-  if (child.stdout) {
-    const show = shortened((line) => console.log(line));
-    createInterface({ input: child.stdout }).on('line', (line) => {
-      if (line.startsWith(SUMMARY)) summary = line;
-      show(line);
-    });
-  }
   forward = (name) => {
     signal(group, name);
     setTimeout(() => signal(group, 'SIGKILL'), GRACE_MS).unref();
   };
   if (stopping) forward(stopping);
-  const code = await new Promise<number>((resolve) => {
+  child.once('exit', () => {
+    signal(group, 'SIGKILL');
+    sentry?.kill('SIGKILL');
+  });
+  return child;
+}
+
+/** Resolves with the exit code of a program, 128 + n where signal n ended it. */
+function ended(child: ChildProcess): Promise<number> {
+  return new Promise((resolve) => {
     const end = (exited: number | null, name: NodeJS.Signals | null) =>
       resolve(exited ?? 128 + (name ? constants.signals[name] : 0));
-    // The last words arrive before `close`, unless a test file that tap left behind keeps its output open.
+    // The last words arrive before `close`, unless a test file that was left behind keeps the output open.
     child.once('close', end);
     child.once('exit', (exited, name) => setTimeout(end, 500, exited, name));
   });
-  signal(group, 'SIGKILL');
-  sentry?.kill('SIGKILL');
-  const counts = count(quiet ? summary : lastSummary(report));
-  // An end that no assertion explains (a signal, an unreadable configuration) is a failure too.
+}
+
+/** Runs one file again whenever it or what it imports changes, until Control-C. */
+async function watch({ files: [file = ''] }: Options, environment: NodeJS.ProcessEnv): Promise<number> {
+  const limit = `--import=${new URL('limit.ts', import.meta.url)}`;
+  const grep = environment.USSD_TEST_GREP;
+  const child = start(
+    ['--watch', '--watch-preserve-output', limit, file],
+    { ...environment, ...(grep !== undefined && { TAP_GREP: grep }) },
+    'inherit',
+  );
+  return ended(child);
+}
+
+/** Runs the files, prints the faults, the slowest files and the counts. Returns the exit code. */
+async function run({ files, jobs, timeout, long }: Options, environment: NodeJS.ProcessEnv): Promise<number> {
+  const began = performance.now();
+  const program = join(import.meta.dirname, 'files.ts');
+  const child = start([program, `${jobs}`, `${timeout}`, ...files], environment, 'pipe');
+  const times = new Map<string, number>();
+  let summary = '';
+  const show = shortened((line) => console.log(line));
+  if (child.stdout) {
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      if (line.startsWith(SUMMARY)) summary = line;
+      const [, file, ms] = /^(?:not )?ok \d+ - (\S+) # time=([\d.]+)ms/.exec(line) ?? [];
+      if (file !== undefined) times.set(file, Number(ms));
+      show(line);
+    });
+  }
+  const code = await ended(child);
+  const counts = count(summary);
+  // An end that no assertion explains (a signal, an unreadable file) is a failure too.
   const failed = code === 0 ? counts.failed : Math.max(counts.failed, 1);
   const none = counts.passed + failed === 0;
-  if (none) console.error('tap ran no test');
+  if (none) console.error('no test ran');
+  if (files.length > SLOWEST) {
+    const slowest = [...times].sort(([, a], [, b]) => b - a).slice(0, SLOWEST);
+    console.log(`# the slowest of ${times.size} files, in seconds`);
+    for (const [file, ms] of slowest) console.log(`# ${(ms / 1000).toFixed(1).padStart(6)} ${file}`);
+    const seconds = Math.round((performance.now() - began) / 1000);
+    console.log(`# ${long ? 'npm run test:long' : 'npm test'}: ${seconds} s, ${jobs} files at a time`);
+  }
   console.log(`${counts.passed} passed, ${failed} failed`);
   return none ? 1 : code;
 }
 
-/** Passes on a report of tap without what passed inside a file: one line for a good file, the faults of a bad one. */
+/** Passes a TAP report on without what passed inside a file: one line for a good file, the faults of a bad one. */
 function shortened(show: (line: string) => void): (line: string) => void {
   let held: string[] = [];
   return (line) => {
     if (/^( |# Subtest|$)/.test(line)) {
-      if (!/^ +(ok \d|\d+\.\.\d)/.test(line)) held.push(line);
+      if (!/^ +(ok \d|\d+\.\.\d)/.test(line) && line.trim() !== '') held.push(line);
       return;
     }
     if (!line.startsWith('ok ')) for (const each of held) show(each);
@@ -145,13 +257,7 @@ function shortened(show: (line: string) => void): (line: string) => void {
   };
 }
 
-function lastSummary(report: string): string {
-  if (!existsSync(report)) return '';
-  const lines = readFileSync(report, 'utf8').split('\n');
-  return lines.findLast((line) => line.startsWith(SUMMARY)) ?? '';
-}
-
-/** Assertions, from the line that ends tap's report: `# { total: 4, pass: 3, fail: 1 }`. */
+/** Reads the counts of assertions from the line that ends the report: `# { total: 4, pass: 3, fail: 1 }`. */
 function count(summary: string): { passed: number; failed: number } {
   const read = (name: string) => Number(new RegExp(`\\b${name}: (\\d+)`).exec(summary)?.[1] ?? 0);
   return { passed: read('pass'), failed: read('fail') };
