@@ -1,0 +1,36 @@
+/**
+ * Run by `npm ci` (the script `prepare`): makes a migrated, empty data directory for the embedded database, so that
+ * the first start copies it instead of running initdb and the migrations. It holds no key and nothing of a person.
+ * The script swallows every error: an old Node (`npm ci --omit=dev`) or a folder without sources (a Dockerfile that
+ * copies package.json first) cannot run this, and the first start then makes the database itself.
+ */
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { startQueue } from '../queue.ts';
+import { openEmbeddedDatabase } from '../store/database.ts';
+import { snapshotDirectory } from '../store/embedded.ts';
+import { migrate } from '../store/migrate.ts';
+
+const MIGRATIONS = join(import.meta.dirname, '..', '..', 'migrations');
+
+/** Makes the snapshot unless it is there; older ones go. Returns where it is. */
+export async function makeSnapshot(): Promise<string> {
+  const snapshot = snapshotDirectory(MIGRATIONS);
+  if (existsSync(snapshot)) return snapshot;
+  const work = `${snapshot}.${process.pid}`;
+  mkdirSync(work, { recursive: true, mode: 0o700 });
+  try {
+    const database = await openEmbeddedDatabase(work);
+    await migrate(database.kysely, MIGRATIONS);
+    const queue = await startQueue(database, () => {});
+    await queue.stop();
+    await database.close();
+    for (const name of readdirSync(dirname(snapshot)))
+      if (/^embedded-[0-9a-f]{16}$/.test(name) && name !== basename(snapshot))
+        rmSync(join(dirname(snapshot), name), { recursive: true, force: true });
+    renameSync(join(work, 'postgres'), snapshot);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  return snapshot;
+}
