@@ -77,6 +77,8 @@ try {
   const environment = {
     ...process.env,
     TMPDIR: scratch,
+    // Each file compiles the same modules, and strips their types: a third of what importing them costs.
+    NODE_COMPILE_CACHE: join(scratch, 'compiled'),
     USSD_TEST_SERVER: server.url,
     USSD_TEST_TEMPLATE: template.name,
     USSD_TEST_RUN: `${process.pid}`,
