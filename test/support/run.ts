@@ -6,6 +6,7 @@
  *   npm test -- test/turn.test.ts                these files
  *   npm test -- test/turn.test.ts --grep=replay  the tests whose name has this word
  *   npm run test:long                            test/long, and every file that scales, at full size
+ *   npm test -- --jobs=1 --times                 one file after the other, and the time of each
  *   npm run test:watch -- test/turn.test.ts      again whenever the file or what it imports changes
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -38,6 +39,8 @@ type Options = {
   files: string[];
   long: boolean;
   watch: boolean;
+  /** Tells the time of every file, not only of the slowest. */
+  times: boolean;
   jobs: number;
   grep?: string;
   timeout: number;
@@ -110,9 +113,9 @@ function readOptions(words: string[]): Options {
   const { values, positionals } = parseArgs({
     args: words,
     allowPositionals: true,
-    options: { grep: text, jobs: text, timeout: text, long: flag, watch: flag },
+    options: { grep: text, jobs: text, timeout: text, long: flag, watch: flag, times: flag },
   });
-  const { grep, long, watch } = values;
+  const { grep, long, watch, times } = values;
   const number = (name: string, given: string | undefined, otherwise: number) => {
     if (given === undefined) return otherwise;
     if (!/^[1-9]\d{0,4}$/.test(given)) throw new Error(`--${name}=${given}: a whole number from 1 to 99999`);
@@ -126,6 +129,7 @@ function readOptions(words: string[]): Options {
     files,
     long,
     watch,
+    times,
     // Files wait now and then, so that one more than there are cores keeps all of them busy.
     jobs: number('jobs', values.jobs, availableParallelism() + 1),
     timeout: number('timeout', values.timeout, (long ? LIMITS.long : LIMITS.short).file / 1000) * 1000,
@@ -213,7 +217,10 @@ async function watch({ files: [file = ''] }: Options, environment: NodeJS.Proces
 }
 
 /** Runs the files, prints the faults, the slowest files and the counts. Returns the exit code. */
-async function run({ files, jobs, timeout, long }: Options, environment: NodeJS.ProcessEnv): Promise<number> {
+async function run(
+  { files, jobs, timeout, long, times: all }: Options,
+  environment: NodeJS.ProcessEnv,
+): Promise<number> {
   const began = performance.now();
   const program = join(import.meta.dirname, 'files.ts');
   const child = start([program, `${jobs}`, `${timeout}`, ...files], environment, 'pipe');
@@ -234,9 +241,9 @@ async function run({ files, jobs, timeout, long }: Options, environment: NodeJS.
   const failed = code === 0 ? counts.failed : Math.max(counts.failed, 1);
   const none = counts.passed + failed === 0;
   if (none) console.error('no test ran');
-  if (files.length > SLOWEST) {
-    const slowest = [...times].sort(([, a], [, b]) => b - a).slice(0, SLOWEST);
-    console.log(`# the slowest of ${times.size} files, in seconds`);
+  if (files.length > SLOWEST || all) {
+    const slowest = [...times].sort(([, a], [, b]) => b - a).slice(0, all ? times.size : SLOWEST);
+    console.log(`# the slowest ${slowest.length} of ${times.size} files, in seconds`);
     for (const [file, ms] of slowest) console.log(`# ${(ms / 1000).toFixed(1).padStart(6)} ${file}`);
     const seconds = Math.round((performance.now() - began) / 1000);
     console.log(`# ${long ? 'npm run test:long' : 'npm test'}: ${seconds} s, ${jobs} files at a time`);
