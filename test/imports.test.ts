@@ -58,7 +58,7 @@ const MAY: Record<string, string[]> = {
 
 /** Packages that a place may import; a place that is not named may import any. */
 const PACKAGES: Record<string, RegExp> = {
-  flow: /^(zod|any-ascii)$/,
+  flow: /^(zod|any-ascii|libphonenumber-js\/max)$/,
   seal: /^node:crypto$/,
   gateways: /^(zod|fastify|fastify-type-provider-zod|node:crypto)$/,
 };

@@ -1,8 +1,10 @@
 import { readAnswer } from './answer.ts';
 import { error, type Finding, nodesOf, textsIn } from './finding.ts';
 import { names, phones, spoken, traces } from './lint-names.ts';
+import { blankEnds } from './lint-texts.ts';
 import {
   type Ask,
+  comparedKey,
   inLanguage,
   isSecret,
   type Menu,
@@ -36,6 +38,7 @@ import { screenText } from './screen.ts';
 import { noticesOf, pagesIn, turners, wholeText } from './show.ts';
 import type { State, World } from './state.ts';
 import { fits, measure, ucs2Budget } from './text.ts';
+import { folded } from './typed.ts';
 
 /** The longest text that a request can carry (3GPP TS 23.038: 182 septets in 160 octets). */
 const TEXT_LIMIT = 182;
@@ -61,6 +64,7 @@ export function lint(menu: Menu, known: Known): Finding[] {
           ...phones(menu, known),
           ...traces(menu, known),
           ...spoken(menu),
+          ...blankEnds(menu),
           ...answers(menu),
           ...keys(menu),
           ...ways(menu),
@@ -142,7 +146,7 @@ function answers(menu: Menu): Finding[] {
 }
 
 function keys(menu: Menu): Finding[] {
-  const lower = (key: string) => key.toLowerCase();
+  const lower = comparedKey;
   const carriers = new Set(menu.carrierKeys.map(lower));
   const { more, previous } = menu.keys;
   const engine = [...placeKeys(menu).map(({ key }) => key), more, previous].map(lower);
@@ -182,7 +186,7 @@ function keys(menu: Menu): Finding[] {
 /** A key on a question must not be an answer to it (RULINGS.md 12). */
 function answerable({ answer, options }: Ask): string[] {
   const isAnswer = (typed: string) =>
-    isSecret(answer) ? /^\d{5}$/.test(typed) : readAnswer(answer, typed, SAMPLE_PHONE) !== undefined;
+    isSecret(answer) ? /^\d{5}$/.test(folded(typed)) : readAnswer(answer, typed, SAMPLE_PHONE) !== undefined;
   return options
     .filter(({ key }) => [key, key.toLowerCase(), key.toUpperCase()].some(isAnswer))
     .map(({ key }) => `key ${key} could be an answer: choose another`);

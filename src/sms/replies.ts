@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { folded } from '../flow/typed.ts';
 
 /** The document of automatic answers may not be used; every problem stands in `problems`, one readable line each. */
 export class RepliesError extends Error {
@@ -193,7 +194,7 @@ function byLength(one: Issue[], two: Issue[]): number {
 
 /** The words of a text as they are compared: without case, accents, or what stands between them. */
 function wordsOf(text: string): string[] {
-  return text
+  return folded(text)
     .normalize('NFKD')
     .replaceAll(/\p{M}/gu, '')
     .toUpperCase()
@@ -207,7 +208,7 @@ function has(words: string[], word: string): boolean {
 }
 
 function plain(text: string): string {
-  return text.normalize('NFKC').toLowerCase().replaceAll(/\s+/g, ' ').trim();
+  return folded(text).normalize('NFKC').toLowerCase().replaceAll(/\s+/g, ' ').trim();
 }
 
 /** What an answer is known by: the beginning of its longest part that is the same for everybody. */
