@@ -16,7 +16,7 @@ export type Yaml = {
 };
 
 /** The document, or what is wrong with it: `file:line: what was found, and what to write`. */
-export type Read = Yaml & { problems?: undefined } | { problems: string[] };
+export type Read = (Yaml & { problems?: undefined }) | { problems: string[] };
 
 /** Deeper aliases than this would fill the memory. */
 const MOST_ALIASES = 100;
@@ -28,8 +28,7 @@ const MOST_ALIASES = 100;
  */
 export function readYaml(source: string | Uint8Array, file: string): Read {
   const decoded = typeof source === 'string' ? { text: source.replace(/^\uFEFF/, '') } : decodeUtf8(source);
-  if (decoded.problem !== undefined)
-    return { problems: [`${file}:${decoded.line}: ${decoded.problem}`] };
+  if (decoded.problem !== undefined) return { problems: [`${file}:${decoded.line}: ${decoded.problem}`] };
   const { text } = decoded;
   const hidden = hiddenIn(text);
   if (hidden.length > 0) return { problems: hidden.map((problem) => `${file}${problem}`) };
@@ -66,7 +65,9 @@ function yamlOf(document: Document, plain: unknown, lineAt: (offset: number | un
       | undefined;
   const pairAt = (path: PropertyKey[], key: string): Pair | undefined => {
     const map = nodeAt(path);
-    return isMap(map) ? map.items.find((pair) => isScalar(pair.key) && String(pair.key.value) === key) : undefined;
+    return isMap(map)
+      ? map.items.find((pair) => isScalar(pair.key) && String(pair.key.value) === key)
+      : undefined;
   };
   return {
     plain,
@@ -116,7 +117,13 @@ function slipsOf(document: Document, text: string): Slip[] {
   const [first, second] = [document.errors[0], document.errors.slice(1)];
   for (const error of first === undefined ? [] : [first, ...second.filter(({ code }) => ALONE.has(code))]) {
     const at = error.pos[0];
-    slips.push({ at, problem: inWords(error.code, error.message, text, at) });
+    const opened = openedAt(document, text, error.code, at);
+    if (opened !== undefined) {
+      const problem = `what begins with ${text[opened] ?? ''} in "${lineAround(text, opened)}" is not closed: end it with ${CLOSING[text[opened] ?? ''] ?? ''}`;
+      slips.push({ at: opened, problem });
+      break;
+    }
+    slips.push({ at, problem: inWords(error.code, text, at) });
   }
   for (const warning of document.warnings) {
     if (warning.code !== 'TAG_RESOLVE_FAILED') continue;
@@ -133,10 +140,16 @@ function slipsOf(document: Document, text: string): Slip[] {
 }
 
 /** Errors that say what they say whatever stands before them. */
-const ALONE = new Set<string>(['BAD_ALIAS', 'DUPLICATE_KEY', 'BAD_DQ_ESCAPE', 'BAD_SCALAR_START', 'TAB_AS_INDENT']);
+const ALONE = new Set<string>([
+  'BAD_ALIAS',
+  'DUPLICATE_KEY',
+  'BAD_DQ_ESCAPE',
+  'BAD_SCALAR_START',
+  'TAB_AS_INDENT',
+]);
 
 /** What a slip is called, by the code of the error of the package yaml, and what to write instead. */
-function inWords(code: string, message: string, text: string, at: number): string {
+function inWords(code: string, text: string, at: number): string {
   const line = lineAround(text, at);
   switch (code) {
     case 'BAD_ALIAS':
@@ -152,11 +165,9 @@ function inWords(code: string, message: string, text: string, at: number): strin
     case 'BAD_DQ_ESCAPE':
       return `${text.slice(at, at + 2)} is not an escape: within double quotes write a backslash as \\\\`;
     case 'MISSING_CHAR':
-      return missing(message, line);
+      return `the line "${line}" has a key without a value: write key: value`;
     case 'BAD_INDENT':
-      return /end with a [}\]]/.test(message)
-        ? missing(message, line)
-        : `the line "${line}" is indented differently from those beside it: begin it in the same column`;
+      return `the line "${line}" is indented differently from those beside it: begin it in the same column`;
     case 'BLOCK_AS_IMPLICIT_KEY':
     case 'BLOCK_IN_FLOW':
     case 'MULTILINE_IMPLICIT_KEY':
@@ -182,25 +193,46 @@ function duplicate(text: string, at: number): string {
   return `${key} stands twice in the same map: rename one of them, or remove it`;
 }
 
-function missing(message: string, line: string): string {
-  if (/quote/.test(message)) {
-    const mark = message.includes('"') ? '"' : "'";
-    return `a text that begins with ${mark} is not closed: end it with ${mark}`;
-  }
-  const [bracket] = /[}\]]$/.exec(message) ?? [];
-  return bracket === undefined
-    ? `the line "${line}" has a key without a value: write key: value`
-    : `a ${bracket === '}' ? '{' : '['} is not closed: end it with ${bracket}`;
+const CLOSING: Record<string, string> = { '"': '"', "'": "'", '{': '}', '[': ']' };
+
+/**
+ * Where a text in quotes, a map or a list begins that is not closed: YAML complains at the end of the file, or where a
+ * later quote closed it by accident.
+ */
+function openedAt(document: Document, text: string, code: string, at: number): number | undefined {
+  let opened: number | undefined;
+  visit(document, {
+    Node: (_, node) => {
+      const [from, to] = node.range ?? [];
+      if (from === undefined || to === undefined || from >= at) return;
+      const mark = text[from] ?? '';
+      if (CLOSING[mark] === undefined) return;
+      const isQuoted = isScalar(node);
+      const closed = to - from > 1 && text[to - 1] === CLOSING[mark];
+      if (!closed && to >= at - 1 && (code === 'MISSING_CHAR' || code === 'BAD_INDENT')) opened = from;
+      // Closed by the quote that was to open another text, lines below.
+      const spans = isQuoted && closed && to <= at && text.slice(to, at).trim() === '';
+      if (spans && code === 'UNEXPECTED_TOKEN' && text.slice(from, to).includes('\n')) opened = from;
+    },
+  });
+  return opened;
 }
 
 function colon(text: string, at: number, line: string): string {
+  const rest = lineFrom(text, at);
   // A key that is missing its space swallows the lines below.
-  const [, tight] = /^(\w+):\S/.exec(text.slice(at)) ?? [];
-  if (tight !== undefined) return `the line "${line}" has no space behind ${tight}: write ${tight}: and then a space`;
-  if (line.endsWith('?')) return quoted(text, at, 'a ? alone is a mark of YAML');
-  const [, value = ''] = /^[^:]*?\b[\w.-]+:\s+(.*:.*)$/.exec(line.replace(/^(- )+/, '')) ?? [];
-  const text_ = value === '' ? '' : `: ${JSON.stringify(value)}`;
-  return `a text that holds ": " is read as a key in "${line}": put the text in quotes${text_}`;
+  const [, tight] = /^(\w+):\S/.exec(rest) ?? [];
+  if (tight !== undefined)
+    return `the line "${line}" has no space behind ${tight}: write ${tight}: and then a space`;
+  if (/^\?\s*$/.test(rest)) return quoted(text, at, 'a ? alone is a mark of YAML');
+  if (!/:(\s|$)/.test(rest))
+    return `the line below "${line}" is indented deeper than it: begin both in the same column, or put a text of several lines in quotes`;
+  return quoted(text, at, 'a text that holds ": " is read as a key');
+}
+
+/** What stands behind a place on its line. */
+function lineFrom(text: string, at: number): string {
+  return text.slice(at).split(/\r?\n/)[0] ?? '';
 }
 
 function unexpected(text: string, at: number, line: string): string {
@@ -213,7 +245,8 @@ function unexpected(text: string, at: number, line: string): string {
     return `a text in double quotes ends too early in "${line}": put all of the text in one pair of quotes, and write " within it as \\"`;
   if (/[}\]]$/.test(before.trimEnd()) && !/^[}\]]/.test(text.slice(at)))
     return `a text that begins with a bracket is a map or a list in YAML ("${line}"): put all of the text in quotes`;
-  if (/^[}\]]/.test(text.slice(at))) return `a ${text[at] ?? ''} closes nothing in "${line}": remove it, or put the text in quotes`;
+  if (/^[}\]]/.test(text.slice(at)))
+    return `a ${text[at] ?? ''} closes nothing in "${line}": remove it, or put the text in quotes`;
   return `"${text.slice(at).split('\n')[0] ?? ''}" cannot stand here: look at the quotes, the brackets and the indentation of "${line}"`;
 }
 
@@ -249,6 +282,11 @@ function foreignKeys(document: Document): Slip[] {
         });
       else if (isScalar(key) && key.value === '__proto__')
         slips.push({ at, problem: '__proto__ cannot be a name: choose another' });
+      else if (isScalar(key) && typeof key.value === 'number' && key.source !== String(key.value))
+        slips.push({
+          at,
+          problem: `the key ${key.source} is read as the number ${key.value}: put it in quotes, "${key.source}":`,
+        });
       else if (!isScalar(key) && !isAlias(key))
         slips.push({
           at: (key as { range?: [number] } | null)?.range?.[0] ?? 0,
@@ -266,7 +304,10 @@ function unsendables(document: Document): Slip[] {
     Scalar: (_, { value, range }) => {
       const problem = typeof value === 'string' ? unsendable(value) : undefined;
       if (problem !== undefined)
-        slips.push({ at: range?.[0] ?? 0, problem: `the text ${escaped(JSON.stringify(value)).slice(0, 60)} ${problem}` });
+        slips.push({
+          at: range?.[0] ?? 0,
+          problem: `the text ${escaped(JSON.stringify(value)).slice(0, 60)} ${problem}`,
+        });
     },
   });
   return slips;

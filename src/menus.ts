@@ -92,7 +92,10 @@ export function serviceFolders(folder: string): string[] {
  */
 export function readService(folder: string, service: string, file: string, known: Known): Parsed {
   if (!SERVICE_NAME.test(service)) {
-    const better = service.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-').replaceAll(/^[^a-z]+|-$/g, '');
+    const better = service
+      .toLowerCase()
+      .replaceAll(/[^a-z0-9]+/g, '-')
+      .replaceAll(/^[^a-z]+|-$/g, '');
     const remedy = SERVICE_NAME.test(better) ? `rename the folder to ${better}` : 'rename the folder';
     return { problems: [`${file}: the folder ${service} cannot be a service: ${SERVICE_RULE}: ${remedy}`] };
   }
@@ -104,7 +107,11 @@ export function readService(folder: string, service: string, file: string, known
   }
   const read = parseMenu(bytes, file, known);
   if (read.menu === undefined || read.menu.service === service) return read;
-  const line = Buffer.from(bytes).toString().split('\n').findIndex((words) => /^["']?service["']?\s*:/.test(words)) + 1;
+  const line =
+    Buffer.from(bytes)
+      .toString()
+      .split('\n')
+      .findIndex((words) => /^["']?service["']?\s*:/.test(words)) + 1;
   const problem = `service: is ${read.menu.service}: name it ${service}, like its folder`;
   return { problems: [`${file}${line > 0 ? `:${line}` : ''}: ${problem}`] };
 }
@@ -208,11 +215,17 @@ export function parseMenu(source: string | Uint8Array, file: string, known: Know
       .filter((finding) => finding.level === level)
       .map(({ node, problem, path }) => {
         const reached = path === undefined || path === '' ? '' : ` (reached by ${path})`;
-        const at = Object.hasOwn(menu.nodes, node) ? ['nodes', node] : [node];
-        return `${file}${yaml.lineOf(at)}: ${node}: ${problem}${reached}`;
+        return `${file}${yaml.lineOf(placeOf(menu, yaml.plain, node))}: ${node}: ${problem}${reached}`;
       });
   const problems = said('error');
   return problems.length > 0 ? { problems } : { menu, warnings: said('warning') };
+}
+
+/** Where a finding stands: a node, the root that is none, or words of the service, which may be left out. */
+function placeOf(menu: Menu, plain: unknown, name: string): string[] {
+  if (Object.hasOwn(menu.nodes, name)) return ['nodes', name];
+  if (name === menu.root) return ['root'];
+  return Object.hasOwn(plain as object, name) ? [name] : ['languages'];
 }
 
 const WORDS: Vocabulary = {

@@ -1,6 +1,6 @@
 import { error, type Finding, nodesOf } from './finding.ts';
 import { placeholdersIn } from './format.ts';
-import { type Menu, type Node, NODE_KINDS, optionsOf, type Text, type To, waysOf, wordsOf } from './menu.ts';
+import { type Menu, NODE_KINDS, type Node, optionsOf, type Text, type To, waysOf, wordsOf } from './menu.ts';
 import { isBlank } from './outgoing.ts';
 
 /** A text of a document, and where it stands. `line`: it is one line of a screen, and a further one would be an option. */
@@ -34,8 +34,7 @@ export function blankEnds(menu: Menu): Finding[] {
   return nodesOf(menu).flatMap(([name, node]) => {
     if (!('end' in node)) return [];
     const isValues = wordings(node.end).some(
-      ([, wording]) =>
-        placeholdersIn(wording).length > 0 && isBlank(wording.replaceAll(/\{[^}]*\}/g, '')),
+      ([, wording]) => placeholdersIn(wording).length > 0 && isBlank(wording.replaceAll(/\{[^}]*\}/g, '')),
     );
     return isValues
       ? [error(name, 'the last words are values alone, and blank where the values are: add words')]
@@ -51,8 +50,7 @@ function wordings(text: Text): [language: string[], wording: string][] {
 
 function* textsOf(menu: Menu): Generator<Placed> {
   const { invalid, farewell, more, previous, cutOff, goOn, startAgain } = menu;
-  for (const [name, text] of Object.entries({ farewell, cutOff }))
-    yield { path: [name], text, line: false };
+  for (const [name, text] of Object.entries({ farewell, cutOff })) yield { path: [name], text, line: false };
   for (const [name, text] of Object.entries({ invalid, more, previous, goOn, startAgain }))
     yield { path: [name], text, line: true };
   for (const [name, node] of nodesOf(menu)) yield* textsOfNode(['nodes', name], node);

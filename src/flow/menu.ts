@@ -3,12 +3,10 @@ import { SEPTET_BUDGET, SEPTET_LIMIT } from './text.ts';
 import { folded } from './typed.ts';
 
 /** A language by its code (ISO 639-1). */
-function Language() {
-  return z.string().regex(/^[a-z]{2}$/, 'a language is two small letters, such as en');
-}
+const Language = z.string().regex(/^[a-z]{2}$/, 'a language is two small letters, such as en');
 
 /** A text as subscribers read it: one for all languages, or one per language of the document. */
-const Text = z.union([z.string().min(1), z.record(Language(), z.string().min(1))]);
+const Text = z.union([z.string().min(1), z.record(Language, z.string().min(1))]);
 
 /** A key as it is typed and printed: digits, `*`, or a word. Once published it does not move. */
 const Key = z.union([
@@ -57,7 +55,7 @@ const Option = z.strictObject({
   /** Only whoever has been shown the screen may choose it: no walk passes it (CONTRACT.md section 1). */
   seen: z.boolean().optional(),
   /** The session goes on in this language; the next dial knows nothing of it. */
-  language: Language().optional(),
+  language: Language.optional(),
 });
 
 const Options = z.array(Option).min(1);
@@ -168,8 +166,7 @@ function isRegExp(pattern: string): boolean {
 
 /** A service is named like its folder. */
 export const SERVICE_NAME = /^[a-z][a-z0-9-]{0,29}$/;
-export const SERVICE_RULE =
-  'the name of a service is a small letter and up to 29 small letters, digits or -';
+export const SERVICE_RULE = 'the name of a service is a small letter and up to 29 small letters, digits or -';
 
 /** Names that are places of the engine rather than nodes of a document. */
 export const PLACES = ['back', 'home'] as const;
@@ -180,7 +177,7 @@ export const PLACES = ['back', 'home'] as const;
  */
 export const Menu = z.strictObject({
   service: z.string().regex(SERVICE_NAME, SERVICE_RULE),
-  languages: z.array(Language()).min(1).default(['en']),
+  languages: z.array(Language).min(1).default(['en']),
   root: Name,
   /** Callers who are known by no phone, a partner's customers, may use it where this is false. */
   needsPhone: z.boolean().default(true),
@@ -232,6 +229,7 @@ export const EXPECTED: ReadonlyMap<z.ZodType, string> = new Map<z.ZodType, strin
   [Key, 'a key: digits, "*" or one word'],
   [PlaceKey, 'a key: digits, "*" or one word; or false for none'],
   [Name, 'a name: letters, digits and _'],
+  [Language, 'a language: two small letters, such as en'],
   [Value, 'the name of a value: name, or fact.name'],
   [Condition, 'the text that the value must be, in quotes, or { below: name of a value }'],
   [To, 'the name of a node, or a list of ways: [{ to: … }, …]'],

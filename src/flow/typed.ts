@@ -31,7 +31,8 @@ const FOREIGN = /[^ -_a-~]/u;
  * vowel separator, zero-width spaces, word joiners, direction marks, variation selectors, the enclosing keycap.
  * The bidirectional controls of CONTRACT.md section 1 are not among them: they stay, and are invalid.
  */
-const WIDTHLESS = /[\u00AD\u034F\u061C\u180B-\u180F\u200B\u200E\u200F\u2060-\u2064\u20E3\uFE00-\uFE0F\uFEFF]/gu;
+const WIDTHLESS =
+  /[\u00AD\u061C\u180E\u200B\u200E\u200F\u2060-\u2064\uFEFF]|\u034F|\u20E3|\p{Variation_Selector}/gu;
 
 /**
  * Joiners where they join nothing. Between letters of scripts that are written joined, and between pictographs, they

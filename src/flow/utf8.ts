@@ -1,5 +1,7 @@
 /** Text in UTF-8, or where it ceases to be it: line and byte of the line, from 1, and what the file looks like. */
-export type Decoded = { text: string; problem?: undefined; line?: undefined } | { line: number; problem: string };
+export type Decoded =
+  | { text: string; problem?: undefined; line?: undefined }
+  | { line: number; problem: string };
 
 /** The sequences of UTF-8 (RFC 3629 §4), on bytes that are written as Latin-1. */
 const SEQUENCES =
