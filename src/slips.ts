@@ -28,7 +28,7 @@ type Def = {
   valueType?: Schema;
   shape?: Record<string, Schema>;
   values?: unknown[];
-  entries?: Record<string, unknown>;
+  checks?: unknown[];
 };
 
 type Path = PropertyKey[];
@@ -199,6 +199,7 @@ class Walker {
 
   /** Rules of a map as a whole. */
   #own(schema: Schema, value: unknown, path: Path): Slip[] {
+    if (schema.def.checks === undefined) return [];
     const issues = schema.safeParse(value).error?.issues ?? [];
     return issues
       .filter((issue) => issue.code === 'custom' && issue.path.length === 0)

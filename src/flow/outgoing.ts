@@ -9,6 +9,9 @@ const FORBIDDEN: [name: string, found: RegExp][] = [
   ['a code point that is no character', /[\p{Noncharacter_Code_Point}\u206A-\u206F\uFFF9-\uFFFB]/u],
 ];
 
+/** What most texts are, and nothing is wrong with. */
+const PLAIN = /^[\n -~\u00A0-\u024F]*$/;
+
 /** What shows nothing: spaces, controls, what Unicode says to ignore, and the Braille pattern without dots. */
 const NOTHING = /[\s\p{Z}\p{C}\p{Default_Ignorable_Code_Point}\u2800]/gu;
 
@@ -17,6 +20,7 @@ const NOTHING = /[\s\p{Z}\p{C}\p{Default_Ignorable_Code_Point}\u2800]/gu;
  * allowed: a text may have several lines.
  */
 export function unsendable(text: string): string | undefined {
+  if (PLAIN.test(text)) return undefined;
   for (const [name, found] of FORBIDDEN) {
     const [character] = found.exec(text) ?? [];
     if (character !== undefined) return `holds ${name} (${codePoint(character)}): take it out`;
