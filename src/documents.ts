@@ -182,7 +182,8 @@ function inWords(code: string, text: string, at: number): string {
 /** `label: *`: the text in quotes, behind its key where it has one. */
 function quoted(text: string, at: number, why: string): string {
   const token = /^[^\s,\]}]*/.exec(text.slice(at))?.[0] ?? '';
-  const inFlow = /[{[][^}\]\n]*$/.test(text.slice(text.lastIndexOf('\n', at - 1) + 1, at));
+  const before = text.slice(text.lastIndexOf('\n', at - 1) + 1, at);
+  const inFlow = (before.match(/[{[]/g)?.length ?? 0) > (before.match(/[}\]]/g)?.length ?? 0);
   const [whole = token] = (inFlow ? /^[^\n,\]}]*/ : /^[^\n]*/).exec(text.slice(at)) ?? [];
   const [key = ''] = /[\w.-]+\s*:\s*$/.exec(text.slice(0, at)) ?? [];
   return `${why}: put it in quotes: ${key.trim() === '' ? '' : `${key.trim()} `}${JSON.stringify(whole.trimEnd())}`;
