@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { unsendable } from './flow/outgoing.ts';
 import { USUAL_CODES } from './flow/service-code.ts';
 import { type Networks, parseNetworks } from './networks.ts';
 import { type KeyRing, parseKey, parseKeyRing } from './seal/keys.ts';
@@ -191,6 +192,16 @@ export type Config = {
   smsFrom: { senderId?: string; shortCode?: string; keyword?: string };
 };
 
+/** Variables of ours in another encoding than UTF-8, or with something in them that no editor shows. */
+function damaged(set: Record<string, string | undefined>): string[] {
+  return Object.keys(Environment.shape).flatMap((name) => {
+    const value = set[name] ?? '';
+    if (value.includes('\uFFFD')) return [`${name}: is not in UTF-8: save the file that sets it as UTF-8`];
+    const problem = unsendable(value.trim().replaceAll(/[\t\r\n]/g, ' '));
+    return problem === undefined ? [] : [`${name}: ${problem}`];
+  });
+}
+
 /**
  * Reads the environment; a variable that is set to nothing is not set. `services` are those that there
  * are to be dialled. Throws `ConfigError`.
@@ -220,7 +231,7 @@ export function readConfig(
     ...without(set, 'TWILIO_WORKFLOW_SID', 'TWILIO_ACCOUNT_SID'),
     ...without(set, 'TWILIO_EVENTS_URL', 'TWILIO_ACCOUNT_SID'),
   );
-  problems.push(...unknownServices(set, services));
+  problems.push(...unknownServices(set, services), ...damaged(set));
   if (!result.success || problems.length > 0) throw new ConfigError(problems);
   const env = result.data;
   return {

@@ -1,6 +1,7 @@
 import { PIN_DIGITS } from './flow/answer.ts';
 import type { Ask } from './flow/menu.ts';
 import type { State, Verdict } from './flow/state.ts';
+import { folded } from './flow/typed.ts';
 import type { Digests } from './seal/digests.ts';
 import {
   hashPin,
@@ -64,7 +65,7 @@ export function makeJudge({ pinCost = PIN_COST, ...given }: JudgeSettings): Judg
 
 async function judge(parts: JudgeParts, heard: Heard): Promise<Verdict> {
   const { ask, state, msisdn } = heard;
-  const pin = heard.typed.trim();
+  const pin = folded(heard.typed);
   if (!new RegExp(`^\\d{${PIN_DIGITS}}$`).test(pin)) return { verdict: 'malformed' };
   if (ask.answer.kind === 'pin') return checkPin(parts, heard, pin);
   const account = await changing(parts, state);

@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Document, LineCounter, parseDocument, visit } from 'yaml';
+import { readYaml } from './documents.ts';
 import type { Finding } from './flow/finding.ts';
 import { lint } from './flow/lint.ts';
-import { Menu } from './flow/menu.ts';
+import { textSlips } from './flow/lint-texts.ts';
+import { EXPECTED, KEYS, Menu, NODE, NODE_KINDS, SERVICE_NAME, SERVICE_RULE } from './flow/menu.ts';
 import type { Known } from './flow/plan.ts';
+import { slipsIn, type Vocabulary } from './slips.ts';
 
 /** Documents that may not answer anybody, with every problem found: file, line where known, reason. */
 export class MenuError extends Error {
@@ -77,24 +79,62 @@ export class Menus {
   }
 }
 
+/** The documents of a folder in the order of their names: every folder in it is a service. */
+export function serviceFolders(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+    .map(({ name }) => name)
+    .sort();
+}
+
+/**
+ * Reads `<folder>/<service>/menu.yaml`; `file` is how it is called in problems. A service has the name of its folder.
+ */
+export function readService(folder: string, service: string, file: string, known: Known): Parsed {
+  if (!SERVICE_NAME.test(service)) {
+    const better = service
+      .toLowerCase()
+      .replaceAll(/[^a-z0-9]+/g, '-')
+      .replaceAll(/^[^a-z]+|-$/g, '');
+    const remedy = SERVICE_NAME.test(better) ? `rename the folder to ${better}` : 'rename the folder';
+    return { problems: [`${file}: the folder ${service} cannot be a service: ${SERVICE_RULE}: ${remedy}`] };
+  }
+  let bytes: Uint8Array;
+  try {
+    bytes = readFileSync(join(folder, service, 'menu.yaml'));
+  } catch (error) {
+    return { problems: [`${file}: ${unread(join(folder, service), error as NodeJS.ErrnoException)}`] };
+  }
+  const read = parseMenu(bytes, file, known);
+  if (read.menu === undefined || read.menu.service === service) return read;
+  const line =
+    Buffer.from(bytes)
+      .toString()
+      .split('\n')
+      .findIndex((words) => /^["']?service["']?\s*:/.test(words)) + 1;
+  const problem = `service: is ${read.menu.service}: name it ${service}, like its folder`;
+  return { problems: [`${file}${line > 0 ? `:${line}` : ''}: ${problem}`] };
+}
+
+/** Why a folder has no document. */
+function unread(folder: string, { code }: NodeJS.ErrnoException): string {
+  if (code !== 'ENOENT') return `the file cannot be read (${code}): mend its owner and its rights`;
+  const other = readdirSync(folder).find((name) => /^menu\.ya?ml$/i.test(name));
+  const remedy = other === undefined ? 'write it, or remove the folder' : `rename ${other} to menu.yaml`;
+  return `there is no such file: ${remedy}`;
+}
+
 /**
  * Reads every `<folder>/<service>/menu.yaml`. Throws `MenuError` with all problems of all files: a bad
  * document stops the start instead of half a service answering.
  */
 export function readMenus(folder: string, knownOf: (service: string) => Known): Menu[] {
-  const problems: string[] = [];
-  const menus: Menu[] = [];
-  for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    if (!entry.isDirectory()) continue;
-    const file = join(entry.name, 'menu.yaml');
-    const read = parseMenu(readFileSync(join(folder, file), 'utf8'), file, knownOf(entry.name));
-    if (read.menu === undefined) problems.push(...read.problems);
-    else if (read.menu.service !== entry.name)
-      problems.push(`${file}: service: is not the name of its folder`);
-    else menus.push(read.menu);
-  }
+  const read = serviceFolders(folder).map((service) =>
+    readService(folder, service, join(service, 'menu.yaml'), knownOf(service)),
+  );
+  const problems = read.flatMap((each) => (each.menu === undefined ? each.problems : []));
   if (problems.length > 0) throw new MenuError(problems);
-  return menus;
+  return read.flatMap(({ menu }) => (menu === undefined ? [] : [menu]));
 }
 
 /** What is to be said of an edited document. */
@@ -119,16 +159,13 @@ export function watchMenus(
     menus.services().map((service) => [service, stampOf(join(folder, service, 'menu.yaml'))]),
   );
   const look = async () => {
-    for (const entry of readdirSync(folder, { withFileTypes: true })) {
-      if (!entry.isDirectory()) continue;
-      const file = join(entry.name, 'menu.yaml');
+    for (const service of serviceFolders(folder)) {
+      const file = join(service, 'menu.yaml');
       const stamp = stampOf(join(folder, file));
-      if (stamp === undefined || seen.get(entry.name) === stamp) continue;
-      seen.set(entry.name, stamp);
-      const read = parseMenu(readFileSync(join(folder, file), 'utf8'), file, knownOf(entry.name));
+      if (stamp === undefined || seen.get(service) === stamp) continue;
+      seen.set(service, stamp);
+      const read = readService(folder, service, file, knownOf(service));
       if (read.menu === undefined) said.refused(read.problems);
-      else if (read.menu.service !== entry.name)
-        said.refused([`${file}: service: is not the name of its folder`]);
       else {
         await menus.serve(read.menu);
         said.served(read.menu.service);
@@ -158,72 +195,48 @@ function stampOf(file: string): string | undefined {
 /** A document that may answer, with what is to be said of it; or why it may not. */
 export type Parsed = { menu: Menu; warnings: string[] } | { menu?: undefined; problems: string[] };
 
-/** One document from its text. Problems are `file:line: place: reason`, and the text that leads there. */
-export function parseMenu(text: string, file: string, known: Known): Parsed {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const lineAt = (offset: number | undefined) =>
-    offset === undefined ? '' : `:${lines.linePos(offset).line}`;
-  const lineOf = (path: PropertyKey[]): string => {
-    for (let length = path.length; length > 0; length -= 1) {
-      const node = document.getIn(path.slice(0, length), true) as
-        | { range?: [number, number, number] }
-        | undefined;
-      if (node?.range) return lineAt(node.range[0]);
-    }
-    return '';
-  };
-  if (document.errors.length > 0) {
-    return { problems: document.errors.map((error) => `${file}${lineAt(error.pos[0])}: ${error.message}`) };
-  }
-  let plain: unknown;
-  try {
-    plain = document.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    // An alias of nothing, or so many that they would fill the memory: YAML is sound by then, and says it here only.
-    return { problems: [`${file}${lineAt(aliasOfNothing(document))}: ${(error as Error).message}`] };
-  }
-  const parsed = Menu.safeParse(plain);
-  if (!parsed.success) {
-    const problems = parsed.error.issues
-      .flatMap(closest)
-      .map(({ path, message }) => `${file}${lineOf(path)}: ${path.join('.') || 'document'}: ${message}`);
-    return { problems };
-  }
-  const findings = lint(parsed.data, known);
+/**
+ * Reads one document from its file, or its text. Problems are `file:line: place: what was found: what to write instead`,
+ * with the keys that lead there.
+ */
+export function parseMenu(source: string | Uint8Array, file: string, known: Known): Parsed {
+  const yaml = readYaml(source, file);
+  if (yaml.problems !== undefined) return { problems: yaml.problems };
+  const slips = slipsIn(Menu, yaml, file, WORDS);
+  if (slips.length > 0) return { problems: slips };
+  const menu = Menu.parse(yaml.plain);
+  const texts = textSlips(menu).map(
+    ({ path, problem }) => `${file}${yaml.lineOf(path)}: ${path.join('.')}: ${problem}`,
+  );
+  if (texts.length > 0) return { problems: texts };
+  const findings = lint(menu, known);
   const said = (level: Finding['level']) =>
     findings
       .filter((finding) => finding.level === level)
       .map(({ node, problem, path }) => {
         const reached = path === undefined || path === '' ? '' : ` (reached by ${path})`;
-        return `${file}${lineOf(['nodes', node])}: ${node}: ${problem}${reached}`;
+        return `${file}${yaml.lineOf(placeOf(menu, yaml.plain, node))}: ${node}: ${problem}${reached}`;
       });
   const problems = said('error');
-  return problems.length > 0 ? { problems } : { menu: parsed.data, warnings: said('warning') };
+  return problems.length > 0 ? { problems } : { menu, warnings: said('warning') };
 }
 
-/** Where the first alias stands whose anchor does not stand before it. */
-function aliasOfNothing(document: Document): number | undefined {
-  let offset: number | undefined;
-  visit(document, {
-    Alias: (_, alias) => {
-      if (alias.resolve(document) !== undefined) return undefined;
-      offset = alias.range?.[0];
-      return visit.BREAK;
-    },
-  });
-  return offset;
+/** Where a finding stands: a node, the root that is none, or words of the service, which may be left out. */
+function placeOf(menu: Menu, plain: unknown, name: string): string[] {
+  if (Object.hasOwn(menu.nodes, name)) return ['nodes', name];
+  if (name === menu.root) return ['root'];
+  return Object.hasOwn(plain as object, name) ? [name] : ['languages'];
 }
 
-type Issue = { code?: string; path: PropertyKey[]; message: string; errors?: Issue[][] };
-
-/** Of a node that is of no kind, what is wrong with the kind that it comes closest to. */
-function closest(issue: Issue): Issue[] {
-  if (issue.code !== 'invalid_union' || issue.errors === undefined || issue.errors.length === 0)
-    return [issue];
-  const [nearest = []] = [...issue.errors].sort((a, b) => a.length - b.length);
-  return nearest.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] })).flatMap(closest);
-}
+const WORDS: Vocabulary = {
+  expected: EXPECTED,
+  kinds: { of: NODE, keys: NODE_KINDS },
+  asWritten: KEYS,
+  belongs: (key) => {
+    const owners = NODE_KINDS.filter((_, index) => Object.hasOwn(NODE.options[index]?.shape ?? {}, key));
+    return owners.length === 0 ? undefined : `it belongs to ${owners.join(', ')}: remove it`;
+  },
+};
 
 function hashOf(menu: Menu): string {
   return createHash('sha256').update(JSON.stringify(menu)).digest('hex').slice(0, 32);

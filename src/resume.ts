@@ -1,6 +1,6 @@
 import { Outcome } from './flow/dial.ts';
 import type { Memory } from './flow/memory.ts';
-import { inLanguage, isSecret, type Menu } from './flow/menu.ts';
+import { inLanguage, isSecret, type Menu, sameKey } from './flow/menu.ts';
 import type { Screen } from './flow/screen.ts';
 import type { State, Step } from './flow/state.ts';
 import { gaveUp } from './flow/step.ts';
@@ -69,8 +69,8 @@ export async function answerOffer(
   input: string,
   at: Resumable,
 ): Promise<KnownTurn | 'again' | undefined> {
-  if (input.trim() === '2') return 'again';
-  if (input.trim() !== '1') return undefined;
+  if (sameKey('2', input)) return 'again';
+  if (!sameKey('1', input)) return undefined;
   // Another dial has claimed it since: there is nothing to go on with any more.
   const claimed = await turns.read(at.sessionKey, at, Reserved.claim);
   return (claimed === undefined ? await turns.read(at.sessionKey, at, at.address) : undefined) ?? 'again';

@@ -17,7 +17,9 @@ const MAY: Record<string, string[]> = {
   'deadline.ts': ['flow'],
   gateways: ['flow', 'deadline.ts'],
   store: ['flow', 'seal'],
-  'menus.ts': ['flow', 'store'],
+  'documents.ts': ['flow'],
+  'slips.ts': ['flow', 'documents.ts'],
+  'menus.ts': ['flow', 'store', 'documents.ts', 'slips.ts'],
   providers: [],
   effects: ['flow', 'seal', 'store', 'providers'],
   'queue.ts': ['store', 'effects'],
@@ -28,7 +30,7 @@ const MAY: Record<string, string[]> = {
   'limits.ts': [],
   'guard.ts': ['flow', 'limits.ts', 'networks.ts'],
   'listed.ts': ['store'],
-  sms: ['flow', 'store', 'effects', 'guard.ts', 'listed.ts'],
+  sms: ['flow', 'store', 'effects', 'guard.ts', 'listed.ts', 'documents.ts', 'slips.ts'],
   desk: ['store', 'guard.ts', 'listed.ts'],
   operator: ['flow', 'seal', 'store', 'effects', 'guard.ts', 'listed.ts'],
   'bindings.ts': ['flow', 'seal', 'store', 'effects', 'sms', 'queue.ts', 'engine.ts'],
@@ -58,7 +60,7 @@ const MAY: Record<string, string[]> = {
 
 /** Packages that a place may import; a place that is not named may import any. */
 const PACKAGES: Record<string, RegExp> = {
-  flow: /^(zod|any-ascii)$/,
+  flow: /^(zod|any-ascii|libphonenumber-js\/max)$/,
   seal: /^node:crypto$/,
   gateways: /^(zod|fastify|fastify-type-provider-zod|node:crypto)$/,
 };

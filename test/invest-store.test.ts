@@ -262,7 +262,9 @@ t.test('a catalogue', async (t) => {
     ]),
   ] as [string, string][])
     t.same(problemsOf(bytesOf(text)), [problem], JSON.stringify(text));
-  t.same(problemsOf(Uint8Array.from([...bytesOf(`${HEAD}\nA,`), 0xe9, 0x0a])), ['the file is not in UTF-8']);
+  t.same(problemsOf(Uint8Array.from([...bytesOf(`${HEAD}\nA,`), 0xe9, 0x0a])), [
+    'line 2: the file is not in UTF-8: byte 3 of the line is 0xE9: save it as UTF-8',
+  ]);
   const many = problemsOf(bytesOf(`${HEAD}\n${'a,B,C,1\n'.repeat(50)}`));
   t.equal(many.length, 21);
   t.equal(many.at(-1), 'and 30 more like these');

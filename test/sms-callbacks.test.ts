@@ -733,7 +733,7 @@ replies:
   await t.test('a wrong document stops the start', async (t) => {
     for (const [text, ...lines] of [
       ['stop: [', /^ {2}.*replies\.yaml:1: /],
-      [`${words}replies: {}\nmore: 1`, /replies\.yaml: document: .*more/],
+      [`${words}replies: {}\nmore: 1`, /replies\.yaml:\d+: document: .*more/],
       [`${words}replies: { "*": { "*": "{text}" } }`, /replies\.yaml:4: replies\.\*\.\*: .*unquoted/],
       [`${words}replies: { "*": { "*": "Hi {name}" } }`, /replies\.yaml:4: replies\.\*\.\*: .*\{name\}/],
       [`${words}replies: { shop: { "*": Hi } }`, /replies\.yaml:4: replies\.shop: /],

@@ -1,3 +1,4 @@
+import { asValue } from './outgoing.ts';
 import { spelt } from './text.ts';
 
 /** Everything that a text may name: the session's values, facts as `fact.value`, a list's as `row.value`. */
@@ -79,8 +80,9 @@ export function longestValue(septets: number): string {
 }
 
 function formatted(value: string, formatter: string | undefined, argument = ''): string {
-  if (formatter === undefined || value === '') return value;
-  return FORMATTERS.get(formatter)?.(value, argument) ?? value;
+  const line = asValue(value);
+  if (formatter === undefined || line === '') return line;
+  return FORMATTERS.get(formatter)?.(line, argument) ?? line;
 }
 
 function money(value: string, currency: string): string {

@@ -12,6 +12,7 @@ import {
   waysOf,
   wordsOf,
 } from './menu.ts';
+import { meaning } from './nearest.ts';
 import { type Known, keptBy, lengthsOf, rowsOf, setsOf, shapeOf, VERDICTS } from './plan.ts';
 
 /** Names that are given already: nothing can be kept under them. */
@@ -119,7 +120,7 @@ function secretsKept(node: Node): string[] {
 }
 
 function noFact(fact: string, known: Known): string {
-  return `there is no fact ${fact}: there is ${Object.keys(known.facts).join(', ') || 'none'}`;
+  return `there is no fact ${fact}: there is ${Object.keys(known.facts).join(', ') || 'none'}${meaning(fact, Object.keys(known.facts))}`;
 }
 
 function rowProblem(value: string, rows: Record<string, number> | undefined): string | undefined {
@@ -176,7 +177,9 @@ function effectProblems(effect: Record<string, Record<string, Text>>, menu: Menu
   return Object.entries(effect).flatMap(([kind, args]) => {
     const wanted = Object.hasOwn(known.effects, kind) ? known.effects[kind] : undefined;
     if (wanted === undefined)
-      return [`there is no effect ${kind}: there is ${Object.keys(known.effects).join(', ') || 'none'}`];
+      return [
+        `there is no effect ${kind}: there is ${Object.keys(known.effects).join(', ') || 'none'}${meaning(kind, Object.keys(known.effects))}`,
+      ];
     const { language } = args;
     const spoken = kind !== 'rememberLanguage' || language === undefined || isSpoken(menu, language);
     return [

@@ -1,8 +1,10 @@
 import { readAnswer } from './answer.ts';
 import { error, type Finding, nodesOf, textsIn } from './finding.ts';
 import { names, phones, spoken, traces } from './lint-names.ts';
+import { blankEnds } from './lint-texts.ts';
 import {
   type Ask,
+  comparedKey,
   inLanguage,
   isSecret,
   type Menu,
@@ -18,6 +20,7 @@ import {
   waysFrom,
   waysOf,
 } from './menu.ts';
+import { meaning } from './nearest.ts';
 import { pathsOf } from './paths.ts';
 import {
   depthsOf,
@@ -36,6 +39,7 @@ import { screenText } from './screen.ts';
 import { noticesOf, pagesIn, turners, wholeText } from './show.ts';
 import type { State, World } from './state.ts';
 import { fits, measure, ucs2Budget } from './text.ts';
+import { folded } from './typed.ts';
 
 /** The longest text that a request can carry (3GPP TS 23.038: 182 septets in 160 octets). */
 const TEXT_LIMIT = 182;
@@ -61,6 +65,7 @@ export function lint(menu: Menu, known: Known): Finding[] {
           ...phones(menu, known),
           ...traces(menu, known),
           ...spoken(menu),
+          ...blankEnds(menu),
           ...answers(menu),
           ...keys(menu),
           ...ways(menu),
@@ -68,7 +73,7 @@ export function lint(menu: Menu, known: Known): Finding[] {
         ];
   const lengths = found.some(({ level }) => level === 'error')
     ? []
-    : [...screens(menu, known), ...turns(menu, known), ...sizes(menu)];
+    : [...turnersSpoken(menu, known), ...screens(menu, known), ...turns(menu, known), ...sizes(menu)];
   const paths = pathsOf(menu, known);
   return [...found, ...lengths].map((finding) => {
     const path = finding.path ?? paths.get(finding.node);
@@ -83,14 +88,23 @@ function targets(menu: Menu): Finding[] {
     waysOf(to).flatMap((way) => {
       const { to: target } = way;
       if (!isPlace(target) && !isNode(target))
-        return [`${what} leads to ${target}, which is no node: add it or name another`];
+        return [
+          `${what} leads to ${target}, which is no node: add it or name another${meaning(target, Object.keys(menu.nodes))}`,
+        ];
       if (way.invalid === undefined) return [];
       if (isPlace(target) || 'end' in (menu.nodes[target] ?? {}))
         return [`${what} is invalid and leads to ${target}: ask again on a screen that can be answered`];
       return way.effects === undefined ? [] : [`${what} is invalid and has an effect: remove one of them`];
     });
   return [
-    ...(isNode(menu.root) ? [] : [error(menu.root, 'the root is no node: name one of the nodes')]),
+    ...(isNode(menu.root)
+      ? []
+      : [
+          error(
+            menu.root,
+            `the root is no node: name one of the nodes${meaning(menu.root, Object.keys(menu.nodes))}`,
+          ),
+        ]),
     ...nodesOf(menu).flatMap(([name, node]) => [
       ...(isPlace(name) ? [error(name, `${name} is a place of the engine: give the node another name`)] : []),
       ...[
@@ -101,27 +115,45 @@ function targets(menu: Menu): Finding[] {
   ];
 }
 
+/** Texts that lack a language. Words of the engine are asked for only where they can come to be shown. */
 function translations(menu: Menu): Finding[] {
-  const service: [string, Text][] = [
-    ['invalid', menu.invalid],
-    ['farewell', menu.farewell],
-    ['more', menu.more],
-    ['previous', menu.previous],
-    ['cutOff', menu.cutOff],
-    ['goOn', menu.goOn],
-    ['startAgain', menu.startAgain],
-  ];
-  const all = [
-    ...service,
-    ...nodesOf(menu).flatMap(([name, node]) => textsIn(node).map((text) => [name, text] as const)),
-  ];
-  return all.flatMap(([name, text]) =>
-    menu.languages.flatMap((language) =>
-      typeof text === 'string' || language in text
-        ? []
-        : [error(name, `no ${language} for "${inLanguage(text, language).slice(0, 30)}": add it`)],
+  const { invalid, farewell, cutOff, goOn, startAgain } = menu;
+  const service = {
+    ...(menu.tries > 1 && { invalid }),
+    farewell,
+    ...(menu.resume !== undefined && { cutOff, goOn, startAgain }),
+  };
+  return [
+    ...Object.entries(service).flatMap(([name, text]) =>
+      menu.languages.flatMap((language) => untranslated(name, text, language, name)),
     ),
-  );
+    ...nodesOf(menu).flatMap(([name, node]) =>
+      textsIn(node).flatMap((text) =>
+        menu.languages.flatMap((language) => untranslated(name, text, language)),
+      ),
+    ),
+  ];
+}
+
+/** `key`: under which the text stands in the service, where it is one of the engine's. */
+function untranslated(node: string, text: Text, language: string, key?: string): Finding[] {
+  if (typeof text === 'string' || language in text) return [];
+  const [spoken, words] = Object.entries(text)[0] ?? ['en', ''];
+  const remedy = key === undefined ? 'add it' : `add it, ${key}: { ${spoken}: …, ${language}: … }`;
+  return [error(node, `no ${language} for "${words.slice(0, 30)}": ${remedy}`)];
+}
+
+/** What turns pages, where a screen has more than one in a language that it is not said in. */
+function turnersSpoken(menu: Menu, known: Known): Finding[] {
+  const world = worstWorld(known);
+  const stateAt = worstStates(menu, known);
+  return menu.languages.flatMap((language) => {
+    const paged = nodesOf(menu).filter(([name]) => pagesIn(menu, stateAt(name, language), world).length > 1);
+    return (['more', 'previous'] as const).flatMap((key) => {
+      const own = paged.every(([, node]) => 'list' in node && node[key] !== undefined);
+      return own ? [] : untranslated(key, menu[key], language, key);
+    });
+  });
 }
 
 /** Answers that nobody can give, and secrets that are kept where they are not. */
@@ -142,7 +174,7 @@ function answers(menu: Menu): Finding[] {
 }
 
 function keys(menu: Menu): Finding[] {
-  const lower = (key: string) => key.toLowerCase();
+  const lower = comparedKey;
   const carriers = new Set(menu.carrierKeys.map(lower));
   const { more, previous } = menu.keys;
   const engine = [...placeKeys(menu).map(({ key }) => key), more, previous].map(lower);
@@ -182,7 +214,7 @@ function keys(menu: Menu): Finding[] {
 /** A key on a question must not be an answer to it (RULINGS.md 12). */
 function answerable({ answer, options }: Ask): string[] {
   const isAnswer = (typed: string) =>
-    isSecret(answer) ? /^\d{5}$/.test(typed) : readAnswer(answer, typed, SAMPLE_PHONE) !== undefined;
+    isSecret(answer) ? /^\d{5}$/.test(folded(typed)) : readAnswer(answer, typed, SAMPLE_PHONE) !== undefined;
   return options
     .filter(({ key }) => [key, key.toLowerCase(), key.toUpperCase()].some(isAnswer))
     .map(({ key }) => `key ${key} could be an answer: choose another`);

@@ -1,8 +1,12 @@
 import { z } from 'zod';
 import { SEPTET_BUDGET, SEPTET_LIMIT } from './text.ts';
+import { folded } from './typed.ts';
+
+/** A language by its code (ISO 639-1). */
+const Language = z.string().regex(/^[a-z]{2}$/, 'a language is two small letters, such as en');
 
 /** A text as subscribers read it: one for all languages, or one per language of the document. */
-const Text = z.union([z.string().min(1), z.record(z.string().regex(/^[a-z]{2}$/), z.string().min(1))]);
+const Text = z.union([z.string().min(1), z.record(Language, z.string().min(1))]);
 
 /** A key as it is typed and printed: digits, `*`, or a word. Once published it does not move. */
 const Key = z.union([
@@ -51,10 +55,7 @@ const Option = z.strictObject({
   /** Only whoever has been shown the screen may choose it: no walk passes it (CONTRACT.md section 1). */
   seen: z.boolean().optional(),
   /** The session goes on in this language; the next dial knows nothing of it. */
-  language: z
-    .string()
-    .regex(/^[a-z]{2}$/)
-    .optional(),
+  language: Language.optional(),
 });
 
 const Options = z.array(Option).min(1);
@@ -163,6 +164,10 @@ function isRegExp(pattern: string): boolean {
   }
 }
 
+/** A service is named like its folder. */
+export const SERVICE_NAME = /^[a-z][a-z0-9-]{0,29}$/;
+export const SERVICE_RULE = 'the name of a service is a small letter and up to 29 small letters, digits or -';
+
 /** Names that are places of the engine rather than nodes of a document. */
 export const PLACES = ['back', 'home'] as const;
 
@@ -171,11 +176,8 @@ export const PLACES = ['back', 'home'] as const;
  * integer under which turns count it, so new nodes of a published service go at the end.
  */
 export const Menu = z.strictObject({
-  service: z.string().regex(/^[a-z][a-z0-9-]{0,29}$/),
-  languages: z
-    .array(z.string().regex(/^[a-z]{2}$/))
-    .min(1)
-    .default(['en']),
+  service: z.string().regex(SERVICE_NAME, SERVICE_RULE),
+  languages: z.array(Language).min(1).default(['en']),
   root: Name,
   /** Callers who are known by no phone, a partner's customers, may use it where this is false. */
   needsPhone: z.boolean().default(true),
@@ -218,6 +220,27 @@ export const Menu = z.strictObject({
   nodes: z.record(Name, Node),
 });
 
+/** The key that says of which kind a node is, in the order of the schema. */
+export const NODE_KINDS = ['choose', 'list', 'say', 'ask', 'end'] as const;
+
+/** What a document may hold, in words for those who write it; `KEYS` are kept as they are written. */
+export const EXPECTED: ReadonlyMap<z.ZodType, string> = new Map<z.ZodType, string>([
+  [Text, 'a text, or one for each language: { en: …, fr: … }'],
+  [Key, 'a key: digits, "*" or one word'],
+  [PlaceKey, 'a key: digits, "*" or one word; or false for none'],
+  [Name, 'a name: letters, digits and _'],
+  [Language, 'a language: two small letters, such as en'],
+  [Value, 'the name of a value: name, or fact.name'],
+  [Condition, 'the text that the value must be, in quotes, or { below: name of a value }'],
+  [To, 'the name of a node, or a list of ways: [{ to: … }, …]'],
+  [Way, 'a way: { to: … }, or { when: { name: "text" }, to: … }'],
+  [Option, 'an option: { key: …, label: …, to: … }'],
+  [Options, 'options, each on a line that begins with "- ": - { key: …, label: …, to: … }'],
+  [Effect, 'an effect: { name: { argument: "text" } }'],
+]);
+export const KEYS: ReadonlySet<z.ZodType> = new Set<z.ZodType>([Key, PlaceKey]);
+export const NODE = Node;
+
 export type Menu = z.infer<typeof Menu>;
 export type Node = z.infer<typeof Node>;
 export type Ask = z.infer<typeof Ask>;
@@ -258,9 +281,14 @@ export function waysOf(to: To): Way[] {
   return typeof to === 'string' ? [{ to }] : to;
 }
 
-/** The key as it is compared: letters count in either case. */
+/** Whether a key was typed: letters count in either case, typographic variants as what they stand for. */
 export function sameKey(key: string, typed: string): boolean {
-  return key.toLowerCase() === typed.trim().toLowerCase();
+  return comparedKey(key) === comparedKey(typed);
+}
+
+/** A key as it is compared. */
+export function comparedKey(key: string): string {
+  return folded(key).toLowerCase().normalize('NFC');
 }
 
 /** The values that a way's conditions name, on either side. */

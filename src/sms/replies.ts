@@ -1,6 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { readYaml } from '../documents.ts';
+import { isBlank } from '../flow/outgoing.ts';
+import { folded } from '../flow/typed.ts';
+import { slipsIn, type Vocabulary } from '../slips.ts';
 
 /** The document of automatic answers may not be used; every problem stands in `problems`, one readable line each. */
 export class RepliesError extends Error {
@@ -26,6 +29,8 @@ const Words = z
   .string()
   .max(LONGEST)
   .superRefine((words, context) => {
+    if (words !== '' && isBlank(words))
+      context.addIssue({ code: 'custom', message: 'is blank: write the words, or "" for no answer' });
     const odd = words.replaceAll(PLACES, '').match(/\{[^}]*\}?/)?.[0];
     if (odd !== undefined) {
       context.addIssue({ code: 'custom', message: `${odd} is no place: {text} and {shortCode} are` });
@@ -66,6 +71,15 @@ const Document = z.strictObject({
 });
 
 type Document = z.output<typeof Document>;
+
+/** What the document may hold, in words for those who write it. */
+const WORDS: Vocabulary = {
+  expected: new Map<z.ZodType, string>([
+    [Command, 'a map: { first: [WORD], alone: [WORD], reply: … }'],
+    [Reply, 'a text, or { reply: …, unquoted: … }'],
+    [Word, 'a word in quotes'],
+  ]),
+};
 
 /** The short code that is shared with others, and the keyword by which texts on it are ours. */
 export type Shared = { shortCode?: string; keyword?: string };
@@ -136,64 +150,23 @@ export class Replies {
 
 /** Reads the document. Throws `RepliesError`: where it is wrong, nothing is answered wrongly. */
 export function readReplies(file: string, shared?: Shared): Replies {
-  let text: string;
+  let bytes: Uint8Array;
   try {
-    text = readFileSync(file, 'utf8');
+    bytes = readFileSync(file);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     throw new RepliesError([`SMS_REPLIES: ${file} cannot be read (${code})`]);
   }
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const lineAt = (offset: number | undefined) =>
-    offset === undefined ? '' : `:${lines.linePos(offset).line}`;
-  if (document.errors.length > 0) {
-    throw new RepliesError(
-      document.errors.slice(0, 1).map((error) => `${file}${lineAt(error.pos[0])}: ${error.message}`),
-    );
-  }
-  const lineOf = (path: PropertyKey[]): string => {
-    for (let length = path.length; length > 0; length -= 1) {
-      const node = document.getIn(path.slice(0, length), true) as { range?: [number] } | undefined;
-      if (node?.range) return lineAt(node.range[0]);
-    }
-    return '';
-  };
-  const parsed = Document.safeParse(document.toJS({ maxAliasCount: 100 }));
-  if (parsed.success) return new Replies(parsed.data, shared);
-  throw new RepliesError(
-    parsed.error.issues
-      .flatMap(closest)
-      .map(({ path, message }) => `${file}${lineOf(path)}: ${path.join('.') || 'document'}: ${message}`),
-  );
-}
-
-type Issue = {
-  code?: string;
-  path: PropertyKey[];
-  message: string;
-  errors?: Issue[][];
-  issues?: Issue[];
-};
-
-/** Of what may be one thing or another, or of a name, what is wrong with it. */
-function closest(issue: Issue): Issue[] {
-  const inner = issue.code === 'invalid_key' ? issue.issues : issue.errors?.toSorted(byLength)[0];
-  if (inner === undefined || inner.length === 0) return [issue];
-  return inner.map((each) => ({ ...each, path: [...issue.path, ...each.path] })).flatMap(closest);
-}
-
-/** A wrong type says less than anything else. */
-function byLength(one: Issue[], two: Issue[]): number {
-  const weight = (issues: Issue[]) =>
-    issues.length +
-    (issues.some(({ code }) => code === 'invalid_type' || code === 'invalid_value') ? 100 : 0);
-  return weight(one) - weight(two);
+  const yaml = readYaml(bytes, file);
+  if (yaml.problems !== undefined) throw new RepliesError(yaml.problems);
+  const slips = slipsIn(Document, yaml, file, WORDS);
+  if (slips.length > 0) throw new RepliesError(slips);
+  return new Replies(Document.parse(yaml.plain), shared);
 }
 
 /** The words of a text as they are compared: without case, accents, or what stands between them. */
 function wordsOf(text: string): string[] {
-  return text
+  return folded(text)
     .normalize('NFKD')
     .replaceAll(/\p{M}/gu, '')
     .toUpperCase()
@@ -207,7 +180,7 @@ function has(words: string[], word: string): boolean {
 }
 
 function plain(text: string): string {
-  return text.normalize('NFKC').toLowerCase().replaceAll(/\s+/g, ' ').trim();
+  return folded(text).normalize('NFKC').toLowerCase().replaceAll(/\s+/g, ' ').trim();
 }
 
 /** What an answer is known by: the beginning of its longest part that is the same for everybody. */

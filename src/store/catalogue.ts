@@ -1,4 +1,5 @@
 import { measure, spelt } from '../flow/text.ts';
+import { decodeUtf8 } from '../flow/utf8.ts';
 import type { Listing } from './instruments.ts';
 
 /** A catalogue that cannot be taken, with every problem found: line and reason. */
@@ -83,12 +84,9 @@ function fitsScreen(text: string): boolean {
 }
 
 function textOf(file: Uint8Array): string {
-  try {
-    // Takes the byte order mark off as well.
-    return new TextDecoder('utf-8', { fatal: true }).decode(file);
-  } catch {
-    throw new CatalogueError(['the file is not in UTF-8']);
-  }
+  const decoded = decodeUtf8(file);
+  if (decoded.problem !== undefined) throw new CatalogueError([`line ${decoded.line}: ${decoded.problem}`]);
+  return decoded.text;
 }
 
 /** A record of a CSV file, and the line it begins on. */

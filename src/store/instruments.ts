@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import anyAscii from 'any-ascii';
 import { type RawBuilder, sql } from 'kysely';
+import { folded } from '../flow/typed.ts';
 import type { Db } from './accounts.ts';
 
 /** What a catalogue says of one company. */
@@ -100,7 +101,9 @@ export async function instrumentById(db: Db, id: string): Promise<Instrument | u
 
 /** A text as a search compares it: in small letters that every handset has, without what is none. */
 export function searchable(text: string): string {
-  const letters = [...anyAscii(text.normalize('NFKC')).toLowerCase()].filter((letter) => letter >= ' ');
+  const letters = [...anyAscii(folded(text).normalize('NFKC')).toLowerCase()].filter(
+    (letter) => letter >= ' ',
+  );
   return letters.join('').trim();
 }
 

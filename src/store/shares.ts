@@ -1,3 +1,5 @@
+import { folded } from '../flow/typed.ts';
+
 /**
  * Shares and what they cost, in whole numbers: money in hundredths, shares in millionths of one. What does not
  * come out even is rounded down, for us or for the house, so that nothing is paid for twice.
@@ -32,7 +34,7 @@ export function writtenUnits(units: bigint): string {
 
 /** Shares as people type them, `0,5` or `1.25`; undefined for what is no number, or finer than a millionth. */
 export function typedUnits(text: string): bigint | undefined {
-  const [, whole = '', part = ''] = /^(\d{0,9})(?:[.,](\d{1,6}))?$/.exec(text.trim()) ?? [];
+  const [, whole = '', part = ''] = /^(\d{0,9})(?:[.,](\d{1,6}))?$/.exec(folded(text)) ?? [];
   if (whole === '' && part === '') return undefined;
   return BigInt(whole || '0') * ONE_SHARE + BigInt(part.padEnd(6, '0'));
 }

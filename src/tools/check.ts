@@ -1,6 +1,7 @@
 /**
  * `npm run menus:check [-- folder]`: every problem and warning of every document, one line each: file and
- * line, node, what is wrong and its remedy, the keys that lead there. Exits 1 where a document is refused.
+ * line, node, what is wrong and its remedy, the keys that lead there; one line for a document that is sound, and nothing
+ * else where all of them are. Exits 1 where a document is refused.
  */
 import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -24,9 +25,12 @@ const lines = found.flatMap(({ service, read }) => {
   ];
 });
 const refused = found.filter(({ read }) => read.menu === undefined).map(({ service }) => service);
-const sound = found.length - refused.length;
-const verdict = refused.length === 0 ? '' : `, refused: ${refused.join(', ')}`;
-process.stdout.write(
-  `${[...lines, `${sound} of ${found.length} services are sound${verdict}`].join('\n')}\n`,
-);
+// Where all is sound each document has said so itself.
+if (refused.length > 0) {
+  const sound = found.length - refused.length;
+  lines.push(`${sound} of ${found.length} services are sound, refused: ${refused.join(', ')}`);
+}
+if (found.length === 0)
+  lines.push(`there is no service in ${folder}: a service is a folder with a menu.yaml`);
+process.stdout.write(`${lines.join('\n')}\n`);
 process.exitCode = found.length === 0 || refused.length > 0 ? 1 : 0;

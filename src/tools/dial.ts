@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
-import type { Menu } from '../flow/menu.ts';
+import { type Menu, sameKey } from '../flow/menu.ts';
 import { route, USUAL_CODES } from '../flow/service-code.ts';
 import { UssdRequest } from '../gateways/screens.ts';
 import { handset, wrapped } from './handset.ts';
@@ -149,7 +149,7 @@ function draw({ body, budget, name, messages }: Told, code: string, text: string
 /** An input as it may be shown: what answers a secret is dots, a key that stands on the screen is not. */
 function mask({ body, secret }: Told, input: string): string {
   const printed = [...body.matchAll(/^(\S+)\. /gm)].map(([, key]) => key);
-  return secret && !printed.includes(input.trim()) ? '•'.repeat([...input].length) : input;
+  return secret && !printed.some((key = '') => sameKey(key, input)) ? '•'.repeat([...input].length) : input;
 }
 
 type Keyboard = {

@@ -1,8 +1,7 @@
-import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { EFFECTS, NEED_PHONE, QUIET } from '../effects/effect.ts';
 import type { Known } from '../flow/plan.ts';
-import { type Parsed, parseMenu } from '../menus.ts';
+import { type Parsed, readService, serviceFolders } from '../menus.ts';
 import { SHAPES } from '../services/facts.ts';
 
 /** Where things are in a checkout; tools know no settings. */
@@ -15,28 +14,10 @@ export type Found = { service: string; file: string; read: Parsed };
 
 /** Every service of a folder, one by one, so that a bad one does not hide the others. */
 export function findServices(folder: string): Found[] {
-  return readdirSync(folder, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory())
-    .map(({ name }) => ({ service: name, ...readService(folder, name) }))
-    .sort((a, b) => a.service.localeCompare(b.service));
-}
-
-function readService(folder: string, service: string): Omit<Found, 'service'> {
-  const path = join(folder, service, 'menu.yaml');
-  const file = relative(process.cwd(), path);
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch {
-    return { file, read: { problems: [`${file}: there is no such file: write it, or remove the folder`] } };
-  }
-  const read = parseMenu(text, file, knownOf(service));
-  if (read.menu !== undefined && read.menu.service !== service) {
-    const line = text.split('\n').findIndex((words) => words.startsWith('service:')) + 1;
-    const problem = `${file}:${line}: service: is ${read.menu.service}: name it ${service}, like its folder`;
-    return { file, read: { problems: [problem] } };
-  }
-  return { file, read };
+  return serviceFolders(folder).map((service) => {
+    const file = relative(process.cwd(), join(folder, service, 'menu.yaml'));
+    return { service, file, read: readService(folder, service, file, knownOf(service)) };
+  });
 }
 
 /** What the document of a service may name. */

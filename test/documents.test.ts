@@ -1,0 +1,411 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'tap';
+import { readConfig } from '../src/config.ts';
+import { fill, fillLines, fillShown } from '../src/flow/format.ts';
+import { Menu } from '../src/flow/menu.ts';
+import type { Known } from '../src/flow/plan.ts';
+import { screenText } from '../src/flow/screen.ts';
+import type { Step, World } from '../src/flow/state.ts';
+import { begin } from '../src/flow/step.ts';
+import { type MenuError, parseMenu, readMenus } from '../src/menus.ts';
+import { RepliesError, readReplies } from '../src/sms/replies.ts';
+import { temporaryDirectory } from './support/gateway.ts';
+import fc from './support/property.ts';
+
+/** What is said of documents that are wrong: file, line, what was found, what to write instead. */
+
+const KNOWN: Known = {
+  facts: { goods: { values: { name: 20, price: 6 }, rows: 3 } },
+  effects: { sms: ['text'], logIn: [] },
+};
+
+/** A document whose first node is the given lines, from line 5 on. */
+function documentOf(node: string): string {
+  const lines = node.split('\n').map((line) => `    ${line}`);
+  return `service: s\nroot: a\nnodes:\n  a:\n${lines.join('\n')}\n  b:\n    end: Bye\n`;
+}
+
+function problemsOf(source: string | Uint8Array, known = KNOWN): string[] {
+  const read = parseMenu(source, 'm.yaml', known);
+  return read.menu === undefined ? read.problems : [];
+}
+
+const options = (...lines: string[]) =>
+  `choose: Pick\noptions:\n${lines.map((line) => `  - ${line}`).join('\n')}`;
+const asking = (to: string) => `ask: Hi\nanswer: { kind: text, max: 5 }\nsave: x\nto: ${to}`;
+
+/** A node, and everything that is said of it. */
+const SLIPS: [node: string, ...says: string[]][] = [
+  [
+    options(
+      '{ key: 1, label: 50, to: b }',
+      '{ key: 2, label: 1e3, to: b }',
+      '{ key: 3, label: true, to: b }',
+    ),
+    ':7: nodes.a.options.0.label: 50 is a number: put it in quotes, label: "50"',
+    ':8: nodes.a.options.1.label: 1e3 is a number: put it in quotes, label: "1e3"',
+    ':9: nodes.a.options.2.label: true is a boolean: put it in quotes, label: "true"',
+  ],
+  [options('{ key: 1, label: , to: b }'), ':7: nodes.a.options.0.label: is empty: write a text'],
+  [options('{ key: 1, label: ~, to: b }'), ':7: nodes.a.options.0.label: is empty: write a text'],
+  [options('{ key: *, label: X, to: b }'), ':7: .*put it in quotes: key: "\\*"'],
+  [options('key: *\n    label: X\n    to: b'), ':7: .*put it in quotes: key: "\\*"'],
+  [options('{ key: 1, label: *144#, to: b }'), ':7: .*put it in quotes: label: "\\*144#"'],
+  [
+    options('{ key: 00, label: X, to: b }', '{ key: 01, label: X, to: b }', '{ key: 0x1, label: X, to: b }'),
+    ':7: nodes.a.options.0.key: 00 is read as the number 0: put it in quotes, key: "00"',
+    ':8: nodes.a.options.1.key: 01 is read as the number 1: put it in quotes, key: "01"',
+    ':9: nodes.a.options.2.key: 0x1 is read as the number 1: put it in quotes, key: "0x1"',
+  ],
+  [options('{ key: 1, label: {name}, to: b }'), ':7: .*begins with a brace in quotes, label: "\\{name\\}"'],
+  [
+    options('{ key: 1, label: Food, drink, to: b }'),
+    ':7: .*comma in it needs quotes, perhaps label: "Food, drink"',
+  ],
+  [options('{ key: 1, label: Say: yes, to: b }'), ':7: .*put it in quotes: label: "Say: yes"'],
+  [
+    options('{ key: 1, lable: X, to: b }'),
+    ':7: nodes.a.options.0: lable is not a key here: did you mean label\\?',
+  ],
+  [
+    options('Today'),
+    ':7: nodes.a.options.0: "Today" is a text: write an option: \\{ key: …, label: …, to: … \\}',
+  ],
+  ['choose: Pick\noptions: { key: 1 }', ':6: nodes.a.options: is a map: write options, each on a line'],
+  ['choose: Pick\noptions: []', ':6: nodes.a.options: is an empty list'],
+  ['choose: Pick', ':5: nodes.a.options: is missing: write options'],
+  [
+    'chose: Pick\noptons: []',
+    ':5: nodes.a: .*chose: did you mean choose\\?',
+    ':6: .*did you mean options\\?',
+  ],
+  ['en: Bye', ':5: nodes.a: .*en: did you mean end\\?'],
+  ['ned: Bye', ':5: nodes.a: .*ned: did you mean end\\?'],
+  ['text: Bye', ':5: nodes.a: has none of choose, list, say, ask or end'],
+  ['end: Bye\nchoose: Pick', ':5: nodes.a: is choose and end at once|:6: .*at once'],
+  [
+    'ask: 5\nanswer: { kind: intger }\nsav: x\ninvlid: No\nto: [b, { when: { x: 5 }, t: b }]',
+    ':5: nodes.a.ask: 5 is a number',
+    ':6: nodes.a.answer.kind: "intger" is none of .*did you mean integer\\?',
+    ':7: nodes.a: sav is not a key here: did you mean save\\?',
+    ':8: nodes.a: invlid is not a key here: did you mean invalid\\?',
+    ':9: nodes.a.to.0: "b" is a text: write a way: \\{ to: … \\}',
+    ':9: nodes.a.to.1: t is not a key here: did you mean to\\?',
+    ':9: nodes.a.to.1.when.x: 5 is a number: put it in quotes, x: "5"',
+  ],
+  [
+    'list: Hi\nfrom: goods\nlabel: 5\nper: 12\nset: { x: 5 }\nto: b\nempty:\noptions:\n  - { key: 0, label: B, to: b }',
+    ':7: nodes.a.label: 5 is a number',
+    ':8: nodes.a.per: 12 is too large: the most is 9',
+    ':9: nodes.a.set.x: 5 is a number: put it in quotes, x: "5"',
+    ':11: nodes.a.empty: is empty',
+  ],
+  [
+    'say: Hi\ninvalid: x\nanswer: { kind: text }\noptions:\n  - { key: 0, label: 5, to: b }',
+    ':6: nodes.a: invalid is not a key here: it belongs to choose, ask',
+    ':7: nodes.a: answer is not a key here: it belongs to ask',
+    ':9: nodes.a.options.0.label: 5 is a number',
+  ],
+  [
+    'end: { EN: Hi, fra: Ho }',
+    ':5: nodes.a.end.EN: .*two small letters',
+    ':5: nodes.a.end.fra: .*two small letters',
+  ],
+  [asking('{ to: b }'), ':8: nodes.a.to: is a map: write the name of a node, or a list of ways'],
+  [asking('[]'), ':8: nodes.a.to: is an empty list'],
+  [asking('5'), ':8: nodes.a.to: 5 is a number: write the name of a node'],
+  [asking('[{ when: { x: true }, to: b }, { to: b }]'), ':8: .*when.x: true is a boolean: put it in quotes'],
+  [
+    asking('[{ when: { x: { above: y } }, to: b }, { to: b }]'),
+    ':8: .*above is not a key here',
+    ':8: .*below: is missing',
+  ],
+  [asking('[{ to: b, effects: { sms: { text: Hi } } }]'), ':8: nodes.a.to.0.effects: is a map: write a list'],
+  [
+    asking('[{ to: b, effects: [{ sms: { text: 5 } }] }]'),
+    ':8: .*effects.0.sms.text: 5 is a number: put it in quotes',
+  ],
+  [
+    'ask: Hi\nanswer: text\nto: b',
+    ':6: nodes.a.answer: "text" is a text: write a map: \\{ kind: text, … \\}',
+  ],
+  [
+    'ask: Hi\nanswer: { kind: pattern, pattern: "[", max: 5, sample: x }\nto: b',
+    ':6: .*is no regular expression',
+  ],
+  ['<<: { end: Bye }\nsay: Hi', ':5: << \\(a merge key\\) is not read here: write the lines out'],
+  ['end: Bye\nend: Again', ':6: end stands twice in the same map'],
+  ['end: @x', ':5: a text cannot begin with @ in YAML: put it in quotes: end: "@x"'],
+  ['end: `x`', ':5: a text cannot begin with `'],
+  ['end: !Hi you', ':5: .*tag in YAML: put it in quotes: end: "!Hi you"'],
+  ['end: &x', ':5: nodes.a.end: is empty, because &x is an anchor'],
+  ['end: # 1', ':5: nodes.a.end: is empty, because # 1 is a comment'],
+  ['end: Bye: now', ':5: .*put it in quotes: end: "Bye: now"'],
+  ['end: "Bye', ':5: what begins with " in "end: "Bye" is not closed: end it with "'],
+  ["end: 'Don't'", ':5: a text in single quotes ends too early'],
+  ['end: "\\d"', ':5: \\\\d is not an escape: .*write a backslash as'],
+  ['\tend: Bye', ':5: a tab stands where the line is indented: indent with spaces'],
+  ['end: - Bye', ':5: a list cannot begin on the line of its key'],
+  ['end: Bye\n---\nservice: t', ':6: '],
+];
+
+test('a wrong node is described as what it is', async (t) => {
+  for (const [node, ...says] of SLIPS) {
+    const problems = problemsOf(documentOf(node)).join('\n');
+    for (const words of says)
+      t.match(problems, new RegExp(`^m\\.yaml(?:${words})`, 'm'), `${node}\n${problems}`);
+    t.notMatch(
+      problems,
+      /Invalid input|expected .*received|Unrecognized|Alias cannot|must be unique|Source contains/,
+    );
+  }
+});
+
+test('a wrong document, and where nothing is wrong', async (t) => {
+  const table: [text: string, says: RegExp][] = [
+    ['', /^m\.yaml: document: is empty: write a map/],
+    ['hello', /document: "hello" is a text/],
+    ['- a', /document: is a list/],
+    [
+      documentOf('end: Hi').replace('nodes', 'node'),
+      /:3: document: node is not a key here: did you mean nodes\?/,
+    ],
+    [
+      documentOf('end: Hi').replace('service: s', 'service: Case'),
+      /:1: service: "Case": the name of a service is/,
+    ],
+    [`${documentOf('end: Hi')}keys: { home: 00 }`, /:8: keys\.home: 00 is read as the number 0.*home: "00"/],
+    [`${documentOf('end: Hi')}carrierKeys: [01]`, /:8: carrierKeys\.0: 01 is read as the number 1.*"01"/],
+    [`${documentOf('end: Hi')}languages: en`, /:8: languages: "en" is a text: write a list/],
+    [`${documentOf('end: Hi')}private: "yes"`, /:8: private: "yes" is a text: write true or false/],
+    [`${documentOf('end: Hi')}tries: "3"`, /:8: tries: "3" is a text: write it without quotes/],
+    [`${documentOf('end: Hi')}---\nservice: t\n`, /:8: a second document begins here/],
+    [`${documentOf('end: Hi')}...\nservice: t\n`, /:9: a second document begins here/],
+    [
+      `%YAML 1.1\n---\n${documentOf('end: Hi')}`,
+      /:1: %YAML 1\.1 reads words such as yes and no as something else/,
+    ],
+    [
+      documentOf('end: Hi').replace('  a:\n', '  a: &x\n').replace('end: Bye', '<<: *x'),
+      /<< \(a merge key\)/,
+    ],
+    [
+      'service: s\nroot: a\nnodes:\n  a:\n  c: {}\n  d: Bye\n  e: [x]\n  f: 5\n',
+      /:4: nodes\.a: is empty: write a map with one of/,
+    ],
+  ];
+  for (const [text, says] of table) t.match(problemsOf(text).join('\n'), says, text);
+  const sound = documentOf(options('{ key: 1, label: yes, to: b }', '{ key: no, label: 2026-12-01, to: b }'));
+  t.same(problemsOf(sound), [], 'what YAML 1.2 reads as a text is one');
+  t.same(problemsOf(`\uFEFF${sound}`), []);
+  t.same(problemsOf(sound.replaceAll('\n', '\r\n')), []);
+});
+
+test('words of the engine are asked for where they can be shown', async (t) => {
+  const swahili = (more: string, words: string) =>
+    `service: s\nlanguages: [sw]\nroot: a\nfarewell: { sw: Kwaheri }\ninvalid: { sw: Jibu }\n${more}nodes:\n  a:\n    choose: ${words}\n    options:\n      - { key: 1, label: Toka, to: b }\n  b:\n    end: Kwaheri\n`;
+  t.same(problemsOf(swahili('', 'Karibu')), []);
+  t.same(
+    problemsOf(swahili('resume: 300\n', 'Karibu')).map((problem) => problem.split(': ')[1]),
+    ['cutOff', 'goOn', 'startAgain'],
+    'where a dial can be gone on with',
+  );
+  const paged = problemsOf(swahili('', 'x '.repeat(200))).join('\n');
+  t.match(paged, /more: no sw for "More": add it, more: \{ en: …, sw: … \}/, 'where a screen has pages');
+  t.match(paged, /previous: no sw/);
+});
+
+/** Characters that must not reach a handset, as YAML escapes. */
+const HIDDEN = [
+  '\\r',
+  '\\0',
+  '\\e',
+  '\\x07',
+  '\\t',
+  '\\x7F',
+  '\\x9B',
+  '\\N',
+  '\\u202E',
+  '\\u2066',
+  '\\L',
+  '\\P',
+  '\\uD800',
+  '\\uFFFD',
+  '\\uFFFF',
+  '\\f',
+];
+
+test('nothing hidden goes out, in whatever text of a document it stands', async (t) => {
+  const whole = [
+    'service: s\nroot: a\nresume: 60\ninvalid: "~"\nfarewell: "~"\nmore: "~"\nprevious: "~"\ncutOff: "~"\ngoOn: "~"\nstartAgain: "~"',
+    'nodes:\n  a:\n    choose: "~"\n    invalid: "~"\n    farewell: "~"\n    options:\n      - { key: 1, label: "~", to: c, set: { x: "~" } }',
+    '  c:\n    list: "~"\n    from: goods\n    label: "~"\n    set: { g: "~" }\n    to: d\n    empty: "~"\n    more: { key: 7, label: "~" }\n    previous: { key: 8, label: "~" }\n    options:\n      - { key: 0, label: "~", to: back }',
+    '  d:\n    ask: "~"\n    answer: { kind: text, max: 5 }\n    save: y\n    invalid: "~"\n    to:\n      - { when: { y: "~" }, to: d, invalid: "~" }\n      - { to: e, set: { z: "~" }, effects: [{ sms: { text: "~" } }] }',
+    '  e:\n    say: { en: "~" }\n    options:\n      - { key: 1, label: { en: "~" }, to: b }\n  b:\n    end: "~"\n',
+  ].join('\n');
+  const places = whole.split('~').length - 1;
+  const withAt = (place: number, text: string) =>
+    whole
+      .split('~')
+      .reduce((before, after, index) => before + (index - 1 === place ? text : 'Words') + after);
+  t.same(problemsOf(withAt(-1, '')), []);
+  for (let place = 0; place < places; place += 1) {
+    const hidden = HIDDEN[place % HIDDEN.length] ?? '';
+    const text = withAt(place, `One${hidden}Two`);
+    const line = text.slice(0, text.indexOf(`One${hidden}`)).split('\n').length;
+    const says = new RegExp(`^m\\.yaml:${line}: .*U\\+[0-9A-F]{4}.*take it out`);
+    t.match(problemsOf(text).join('\n'), says, `place ${place}`);
+  }
+  for (const hidden of HIDDEN)
+    t.match(problemsOf(withAt(8, `One${hidden}Two`)).join('\n'), /^m\.yaml:\d+: .*U\+[0-9A-F]{4}/, hidden);
+  // As the characters themselves, a comment included.
+  for (const raw of ['\u0000', '\u001B', '\u009B', '\u202E', '\u2028', '\uFFFD', '\r'])
+    t.match(
+      problemsOf(`${documentOf('end: Hi')}# a${raw}b\n`).join('\n'),
+      /^m\.yaml:8: the line holds /,
+      `U+${raw.charCodeAt(0)}`,
+    );
+});
+
+test('a blank text, and a line that breaks', async (t) => {
+  for (const blank of [' ', '\\u00a0', '\\u200b', '\\u2800', '\\n', '\\u3164'])
+    t.match(
+      problemsOf(documentOf(`end: "${blank}"`)).join('\n'),
+      /:5: nodes\.a\.end: is blank: write the words/,
+      blank,
+    );
+  const broken = /:\d+: .*: holds a line break: write it on one line/;
+  t.match(problemsOf(documentOf(options('{ key: 1, label: "Pay\\n9. Free", to: b }'))).join('\n'), broken);
+  t.match(problemsOf(documentOf(options('key: 1\n    to: b\n    label: |\n      Pay'))).join('\n'), broken);
+  t.match(problemsOf(documentOf(options('{ key: 1, label: { en: "A\\nB" }, to: b }'))).join('\n'), broken);
+  t.match(
+    problemsOf(documentOf(options('{ key: 1, label: A, to: b, set: { x: "A\\nB" } }'))).join('\n'),
+    broken,
+  );
+  t.match(problemsOf(`${documentOf('end: Hi')}more: "A\\nB"`).join('\n'), /:8: more: holds a line break/);
+  t.same(problemsOf(documentOf(options('{ key: 1, label: A, to: b }').replace('Pick', '"Two\\nlines"'))), []);
+  const values = documentOf(asking('c')).replace('b:\n    end: Bye', 'c:\n    end: "{x}\\n{x}"');
+  t.match(problemsOf(values).join('\n'), /c: the last words are values alone/);
+});
+
+test('a value never breaks a screen, whatever a fact or a caller has put into it', async (t) => {
+  const forged = 'Ann\n9. Free\r\u2028\u202Eb\u0000\uD800';
+  t.equal(fillShown('1. {x}', { x: forged }), '1. Ann 9. Free b');
+  t.equal(fill('Hello {x}', { x: 'Ann\r\nPay' }), 'Hello Ann Pay', 'nor a message');
+  t.equal(fillLines('{x}\nend', { x: '\n' }), 'end');
+  const menu = Menu.parse({
+    service: 's',
+    root: 'a',
+    budget: 182,
+    nodes: {
+      a: {
+        list: 'For {who.name}',
+        from: 'goods',
+        label: '{row.name}',
+        set: {},
+        to: 'b',
+        empty: 'None',
+        options: [{ key: '0', label: 'Back {who.name}', to: 'back' }],
+      },
+      b: { end: 'Bye' },
+    },
+  });
+  fc.assert(
+    fc.property(
+      fc.string({ unit: 'binary', maxLength: 12 }),
+      fc.constantFrom('\n', '\r\n', '\u0085', '\u2028', '\f'),
+      (text, end) => {
+        const name = `${text}${end}9. Free`;
+        const world: World = { facts: { who: { name }, goods: [{ name }] }, msisdn: '+254711000222' };
+        const { screen } = begin(menu, world) as Step;
+        const shown = screenText(screen);
+        return (
+          shown.split('\n').length === 3 && !/(?!\n)\p{Cc}|\p{Cs}|[\u202A-\u202E\u2066-\u2069]/u.test(shown)
+        );
+      },
+    ),
+    { numRuns: 30 },
+  );
+});
+
+test('files that are not in UTF-8 are refused with line and byte', async (t) => {
+  const text = documentOf('choose: Café Ümit\noptions:\n  - { key: 1, label: X, to: b }');
+  t.match(problemsOf(Buffer.from(text, 'latin1')), [
+    'm.yaml:5: the file is not in UTF-8: byte 16 of the line is 0xE9: save it as UTF-8',
+  ]);
+  t.match(problemsOf(Buffer.from(`\uFEFF${text}`, 'utf16le')), [
+    'm.yaml:1: the file is in UTF-16, not in UTF-8: save it as UTF-8',
+  ]);
+  t.same(problemsOf(Buffer.from(`\uFEFF${text}`)), [], 'a byte order mark is accepted');
+  for (const bytes of [[0xc0, 0xaf], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80], [0xe2, 0x82], [0x80]])
+    t.match(
+      problemsOf(Buffer.concat([Buffer.from(`${text}# `), Buffer.from(bytes)])).join(),
+      /^m\.yaml:10: the file is not in UTF-8: byte 3/,
+    );
+
+  const file = join(temporaryDirectory(t), 'replies.yaml');
+  const replies = (reply: string) =>
+    `stop: { first: [STOP], alone: [], reply: "" }\nstart: { first: [START], alone: [], reply: ${reply} }\nreplies: {}\n`;
+  const refused = (content: string | Uint8Array) => {
+    writeFileSync(file, content);
+    try {
+      readReplies(file);
+      return '';
+    } catch (error) {
+      if (!(error instanceof RepliesError)) throw error;
+      return error.problems.join('\n');
+    }
+  };
+  t.equal(refused(replies('Café')), '');
+  t.equal(refused(`\uFEFF${replies('Café')}`), '');
+  t.match(refused(Buffer.from(replies('Café'), 'latin1')), /replies\.yaml:2: the file is not in UTF-8/);
+  for (const hidden of HIDDEN)
+    t.match(refused(replies(`"a${hidden}b"`)), /replies\.yaml:2: .*U\+[0-9A-F]{4}/, hidden);
+  t.match(refused(replies('" "')), /replies\.yaml:2: start\.reply: .*is blank/);
+  t.match(
+    refused(replies('5')),
+    /replies\.yaml:2: start\.reply: 5 is a number: put it in quotes, reply: "5"/,
+  );
+  t.match(refused(replies('*')), /replies\.yaml:2: .*put it in quotes: reply: "\*"/);
+  t.match(
+    refused(replies('Hi').replace('alone', 'alon')),
+    /:1: stop: alon is not a key here: did you mean alone\?/,
+  );
+  t.match(
+    refused(replies('Hi').replace('replies: {}', 'replies: { 020: { "*": Hi } }')),
+    /:3: the key 020 is read as the number 20/,
+  );
+
+  t.throws(() => readConfig({ AT_SENDER_ID: 'Caf\uFFFD' }, ['ixo']), /AT_SENDER_ID: is not in UTF-8/);
+  t.throws(() => readConfig({ DATA_DIR: 'a\u202Eb' }, ['ixo']), /DATA_DIR: holds a bidirectional control/);
+});
+
+test('folders that cannot be services', async (t) => {
+  const folder = temporaryDirectory(t);
+  const put = (name: string, file: string, text: string) => {
+    mkdirSync(join(folder, name));
+    writeFileSync(join(folder, name, file), text);
+  };
+  put('Case', 'menu.yaml', documentOf('end: Hi').replace('service: s', 'service: Case'));
+  put('my shop', 'menu.yaml', documentOf('end: Hi'));
+  put('other', 'menu.yaml', documentOf(options('{ key: 1, label: X, to: b }')));
+  put('wrong', 'menu.yml', documentOf('end: Hi'));
+  mkdirSync(join(folder, 'none'));
+  mkdirSync(join(folder, '.git'));
+  let problems: string[] = [];
+  try {
+    readMenus(folder, () => KNOWN);
+  } catch (error) {
+    problems = (error as MenuError).problems;
+  }
+  t.match(
+    problems.join('\n'),
+    /^Case\/menu\.yaml: the folder Case cannot be a service: .*rename the folder to case$/m,
+  );
+  t.match(problems.join('\n'), /^my shop\/menu\.yaml: .*rename the folder to my-shop$/m);
+  t.match(problems.join('\n'), /^other\/menu\.yaml:1: service: is s: name it other, like its folder$/m);
+  t.match(problems.join('\n'), /^wrong\/menu\.yaml: there is no such file: rename menu\.yml to menu\.yaml$/m);
+  t.match(problems.join('\n'), /^none\/menu\.yaml: there is no such file: write it, or remove the folder$/m);
+  t.notMatch(problems.join('\n'), '.git');
+});
