@@ -71,8 +71,10 @@ async function main(): Promise<void> {
   const replies = readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
   const { database, ring, notes } = await openDatabase(place, log);
   const { kysely } = database;
-  const queue = await startQueue(database, (error) =>
-    log.warn({ err: error }, 'the queue could not reach the database'),
+  const queue = await startQueue(
+    database,
+    (error) => log.warn({ err: error }, 'the queue could not reach the database'),
+    { onFailing: (failing) => log.warn(failing, 'deliveries failed and will be tried again') },
   );
   const providers = chooseProviders(config.africasTalking);
   const codes = { codes: config.serviceCodes, fallback: config.defaultService };

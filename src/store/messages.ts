@@ -140,7 +140,8 @@ export class Messages {
    */
   async rejectOptedOut(db: Db, call: string): Promise<void> {
     await sql`
-      update messages m set state = 'rejected', code = 'opted_out', ended_at = clock_timestamp()
+      update messages m set state = 'rejected', code = 'opted_out', status_code = null,
+        ended_at = clock_timestamp()
       from sms_calls c
       where c.id = ${call} and c.kind = 'bulk' and m.call_id = c.id and m.state = 'queued'
         and exists (select 1 from sms_opt_outs o where o.phone = m.phone and o.ended_at is null)`.execute(db);
@@ -173,7 +174,7 @@ export class Messages {
   async failed(tx: Db, call: string, code: string): Promise<void> {
     await tx
       .updateTable('messages')
-      .set({ state: 'failed', code, ended_at: sql<Date>`clock_timestamp()` })
+      .set({ state: 'failed', code, status_code: null, ended_at: sql<Date>`clock_timestamp()` })
       .where('call_id', '=', call)
       .where('state', '=', 'queued')
       .execute();
@@ -194,7 +195,7 @@ export class Messages {
     if (text === undefined) throw new GuardFailed();
     const revived = await tx
       .updateTable('messages')
-      .set({ state: 'queued', ended_at: null })
+      .set({ state: 'queued', code: null, status_code: null, provider: null, ended_at: null })
       .where('call_id', '=', call)
       .where('state', '=', 'failed')
       .where('provider_id', 'is', null)
@@ -254,7 +255,12 @@ export class Messages {
   async withdraw(tx: Db, call: string): Promise<void> {
     await tx
       .updateTable('messages')
-      .set({ state: 'failed', code: 'withdrawn', ended_at: sql<Date>`clock_timestamp()` })
+      .set({
+        state: 'failed',
+        code: 'withdrawn',
+        status_code: null,
+        ended_at: sql<Date>`clock_timestamp()`,
+      })
       .where('call_id', '=', call)
       .where('state', '=', 'queued')
       .execute();
