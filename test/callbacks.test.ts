@@ -183,7 +183,7 @@ t.test('the end of a session, with all that its fields may hold', async (t) => {
     ['2026-03-04 10:30:00 UTC', '2026-03-04 10:30:00'],
   ]) {
     const row = await over(await dial(), { date });
-    t.equal(row?.at, `${at}+00`, date);
+    t.equal(row?.at, `${at}+00`, `${date}`);
   }
   const bad = [
     '2026-02-30T10:30:00Z',

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { segmentsOf } from '../src/flow/text.ts';
+import { cutToSegments, segmentsOf } from '../src/flow/text.ts';
 import { RepliesError, readReplies } from '../src/sms/replies.ts';
 import { temporaryDirectory } from './support/gateway.ts';
 
@@ -208,7 +208,23 @@ replies: { "*": { MY BALANCE: Nothing, MY: Yours, "*": Any } }`,
     ['my order', 'Yours'],
     ['Hi', 'Any'],
   ])
-    t.equal(own.answerTo(`${text}`, '12345', true), answer, text);
+    t.equal(own.answerTo(`${text}`, '12345', true), answer, `${text}`);
   t.ok(own.canAnswerFrom('254711000999') && own.canAnswerFrom('12345'));
   t.notOk(own.canAnswerFrom('+254711000111') || own.canAnswerFrom('MyBrand'));
+});
+
+t.test('a text that the product writes takes ten SMS at the most', (t) => {
+  for (const [text, most, length] of [
+    ['x'.repeat(5_000), 10, 1_530],
+    ['ሰ'.repeat(5_000), 10, 670],
+    ['€'.repeat(5_000), 1, 80 - 1],
+    ['x'.repeat(1_530), 10, 1_530],
+    ['', 1, 0],
+  ] as const) {
+    const cut = cutToSegments(text, most);
+    t.ok(segmentsOf(cut) <= most);
+    t.ok(Math.abs(cut.length - length) <= 3, `${cut.length} of ${length}`);
+  }
+  t.equal(cutToSegments('Hello', 1), 'Hello');
+  t.end();
 });

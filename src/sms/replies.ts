@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { isMap, isScalar, LineCounter, parseDocument, visit, type Document as Yaml } from 'yaml';
 import { z } from 'zod';
-import { segmentsOf } from '../flow/text.ts';
+import { cutToSegments, segmentsOf } from '../flow/text.ts';
 
 /** The document of automatic answers may not be used; every problem stands in `problems`, one readable line each. */
 export class RepliesError extends Error {
@@ -352,19 +352,7 @@ function tellingPart(answer: string): { part: string; whole: boolean }[] {
  */
 function quoting(words: string, text: string, shortCode: string): string {
   const most = Math.max(QUOTING_SEGMENTS, segmentsOf(filled(words, '', shortCode)));
-  const answer = filled(words, text, shortCode);
-  if (segmentsOf(answer) <= most) return answer;
-  const characters = Array.from(new Intl.Segmenter().segment(text), ({ segment }) => segment);
-  const cut = (count: number) =>
-    filled(words, `${characters.slice(0, count).join('').trimEnd()}...`, shortCode);
-  // A longer part never takes fewer SMS.
-  let [fits, tooMany] = [-1, characters.length];
-  while (tooMany - fits > 1) {
-    const middle = (fits + tooMany) >> 1;
-    if (segmentsOf(cut(middle)) <= most) fits = middle;
-    else tooMany = middle;
-  }
-  return fits < 0 ? filled(words, '', shortCode) : cut(fits);
+  return cutToSegments(text, most, (part) => filled(words, part, shortCode));
 }
 
 /** What is quoted hides nothing: no control characters, and none that turn around what a person reads. */
