@@ -45,6 +45,15 @@ const BODY_BYTES = 8 * 1024;
 /** Headers and bodies that take longer are cut off; Node only looks every so often, hence the interval. */
 const SLOW_MS = 8_000;
 const LOOK_FOR_SLOW_MS = 1_000;
+const TOO_LONG_WORDS = JSON.stringify({ error: 'The URL and the headers are longer than 16 KiB: use POST' });
+const TOO_LONG = [
+  'HTTP/1.1 431 Request Header Fields Too Large',
+  'Connection: close',
+  'Content-Type: application/json; charset=utf-8',
+  `Content-Length: ${TOO_LONG_WORDS.length}`,
+  '',
+  TOO_LONG_WORDS,
+].join('\r\n');
 /** The longest piece of a path that means something: a secret in it (CALLBACK_SECRET, GATEWAYS). */
 const PARAM_LENGTH = 128;
 
@@ -99,7 +108,11 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     // A path that cannot be decoded, or is too long, leads nowhere; fastify's own words would quote it.
     frameworkErrors: (_error, request, reply) => void nowhere(request, reply as FastifyReply),
     // A request that cannot even be read gets no words: nobody who speaks HTTP is there to hear them.
-    clientErrorHandler: (_error, socket) => socket.destroy(),
+    // A URL or headers above Node's 16 KiB are: a list of phones goes into a body.
+    clientErrorHandler: (error, socket) => {
+      if (error.code === 'HPE_HEADER_OVERFLOW' && socket.writable) socket.end(TOO_LONG);
+      else socket.destroy();
+    },
   });
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);

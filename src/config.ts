@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { unsendable } from './flow/outgoing.ts';
 import { USUAL_CODES } from './flow/service-code.ts';
-import { type Networks, parseNetworks } from './networks.ts';
+import { measure } from './flow/text.ts';
+import { isBlockedPort, type Networks, parseNetworks } from './networks.ts';
 import { type KeyRing, parseKey, parseKeyRing } from './seal/keys.ts';
 
 /** What an operator's token opens (RULINGS.md 27). */
@@ -73,11 +74,29 @@ const base = text
       new URL(value).username === '',
     'must be a URL that begins with https:// or http://, without user, query or fragment',
   )
+  .superRefine((value, context) => {
+    const port = URL.canParse(value) ? new URL(value).port : '';
+    if (port === '' || !isBlockedPort(Number(port))) return;
+    const message = `port ${port} is blocked by the Fetch standard, so no request would leave: serve the API on another port, such as 8080`;
+    context.addIssue({ code: 'custom', message });
+  })
   .transform((value) => new URL(value).href.replace(/\/+$/, ''));
 
 /** An id of Twilio's, which begins with what it is of. */
 const sid = (kind: string) =>
   text.regex(new RegExp(`^${kind}[A-Za-z0-9]{1,64}$`), `must be an id that begins with ${kind}`).optional();
+
+/**
+ * Whether a text can be an alphanumeric sender id: at most 11 septets of the GSM alphabet (3GPP TS 23.040 §9.1.2.5),
+ * printable, at least one of them a letter.
+ */
+function isSenderId(value: string): boolean {
+  const { alphabet, units } = measure(value);
+  return alphabet === 'gsm' && units <= 11 && /\p{L}/u.test(value) && !/\p{Cc}/u.test(value);
+}
+
+/** Digits of a short code, or of a number that messages can be sent from, with or without its plus. */
+const SENDING_NUMBER = /^\+?\d{3,15}$/;
 
 /** Every variable: what it must look like, and what it is where it is not set. */
 const Environment = z.object({
@@ -126,10 +145,21 @@ const Environment = z.object({
   AT_BASE_URL: base.optional(),
   AT_CONTENT_URL: base.optional(),
   AT_SENDER_ID: text
-    .regex(/^[A-Za-z0-9]{1,11}$/, 'must be 1 to 11 letters or digits, or a short code')
+    .transform((value) => value.normalize('NFC'))
+    .refine(
+      (value) => isSenderId(value) || SENDING_NUMBER.test(value),
+      'must be 1 to 11 printable characters of the GSM alphabet with at least one letter, such as M-TIBA, or a number of 3 to 15 digits',
+    )
     .optional(),
-  AT_SHORTCODE: text.regex(/^\d{3,8}$/, 'must be a short code of 3 to 8 digits').optional(),
-  AT_KEYWORD: text.regex(/^[A-Za-z0-9]{1,20}$/, 'must be 1 to 20 letters or digits').optional(),
+  AT_SHORTCODE: text
+    .regex(SENDING_NUMBER, 'must be a short code, such as 20880, or another number of 3 to 15 digits')
+    .optional(),
+  AT_KEYWORD: text
+    .regex(
+      /^(?=.*[\p{L}\p{N}])\P{C}{1,40}$/u,
+      'must be 1 to 40 printable characters with at least one letter or digit, such as MY SHOP',
+    )
+    .optional(),
   TWILIO_ACCOUNT_SID: sid('AC'),
   TWILIO_AUTH_TOKEN: text.regex(/^[!-~]{8,200}$/, 'must be 8 to 200 printable ASCII characters').optional(),
   TWILIO_WORKSPACE_SID: sid('WS'),
@@ -211,7 +241,9 @@ export function readConfig(
   services: readonly string[],
 ): Config {
   const set = Object.fromEntries(
-    Object.entries(environment).filter(([, value]) => (value ?? '').trim() !== ''),
+    Object.entries(environment)
+      .map(([name, value]) => [name, unquoted(value ?? '')] as const)
+      .filter(([, value]) => value.trim() !== ''),
   );
   const result = Environment.safeParse(set);
   const problems = result.success
@@ -273,6 +305,14 @@ export function readConfig(
       ...(env.AT_KEYWORD !== undefined && { keyword: env.AT_KEYWORD }),
     },
   };
+}
+
+/**
+ * Removes the quotes around a whole value. A settings file quotes what holds `#` (.env.example); Node, Compose and
+ * systemd take such quotes away, `docker run --env-file` and `kubectl --from-env-file` leave them in the value.
+ */
+function unquoted(value: string): string {
+  return /^\s*(["'])(.*)\1\s*$/s.exec(value)?.[2] ?? value;
 }
 
 /** With credentials: where they go. */
@@ -343,7 +383,8 @@ function parseServiceCodes(list: string): Map<string, string> {
     const [, code, service] = /^(\*\d{1,10}(?:\*\d{1,10})*#)=([a-z][a-z0-9-]*)$/.exec(entry) ?? [];
     if (code === undefined || service === undefined)
       throw new Error(`${entry} is no entry: write *1234#=ixo`);
-    if (codes.has(code)) throw new Error(`${code} stands twice`);
+    const before = codes.get(code);
+    if (before !== undefined) throw new Error(`${code} stands twice: for ${before} and for ${service}`);
     codes.set(code, service);
   }
   return codes;
@@ -353,18 +394,18 @@ function parseServiceCodes(list: string): Map<string, string> {
 function parseGateways(list: string): NamedGateway[] {
   const gateways = entriesOf(list).map((entry): NamedGateway => {
     const [, name, mode, secret] =
-      /^([a-z][a-z0-9-]{0,29})=(cumulative|latest)(?::([A-Za-z0-9_-]{8,128}))?$/.exec(entry) ?? [];
+      /^([A-Za-z][A-Za-z0-9_.-]{0,29})=(cumulative|latest)(?::([A-Za-z0-9_-]{8,128}))?$/.exec(entry) ?? [];
     if (name === undefined) {
       throw new Error(
         'an entry is name=cumulative or name=latest, with :secret of 8 or more letters, digits, - or _',
       );
     }
-    if (OWN_GATEWAYS.includes(name)) throw new Error(`${name} is a gateway of our own: choose another name`);
+    if (OWN_GATEWAYS.includes(name.toLowerCase()))
+      throw new Error(`${name} is a gateway of our own: choose another name`);
     const gateway = { name, mode: mode as InputMode };
     return secret === undefined ? gateway : { ...gateway, secret };
   });
-  if (new Set(gateways.map((gateway) => gateway.name)).size < gateways.length)
-    throw new Error('a name stands twice');
+  refuseTwice(gateways.map(({ name }) => name));
   return gateways;
 }
 
@@ -377,7 +418,23 @@ function parseOperators(list: string): Operator[] {
   }
   if (new Set(operators.map(({ token }) => token)).size < operators.length)
     throw new Error('a token stands twice');
+  refuseTwice(operators.map(({ name }) => name));
   return operators;
+}
+
+/** Throws where two entries of a list have one name; upper and lower case name the same. */
+function refuseTwice(names: string[]): void {
+  for (const [index, name] of names.entries()) {
+    const before = names.findIndex((other) => fold(other) === fold(name));
+    if (before < index)
+      throw new Error(
+        `the name ${name} stands twice, as entry ${before + 1} and as entry ${index + 1}: choose another name for one`,
+      );
+  }
+}
+
+function fold(name: string): string {
+  return name.normalize('NFKC').toUpperCase().replaceAll(/\s+/g, ' ');
 }
 
 function bareOperator(token: string): Operator {
@@ -388,7 +445,7 @@ function parseOperator(entry: string): Operator {
   const [name = '', list = '', ...token] = entry.split(':');
   const scopes = list.split('+').filter((scope): scope is Scope => SCOPES.some((known) => known === scope));
   if (
-    !/^[a-z][a-z0-9-]{0,29}$/.test(name) ||
+    !/^\p{L}[\p{L}\p{M}\p{N} ._@'-]{0,59}$/u.test(name) ||
     scopes.length !== list.split('+').length ||
     token.length === 0
   ) {
@@ -402,13 +459,14 @@ function parseProxies(list: string): string[] {
   return entriesOf(list);
 }
 
-/** `+260,+254` */
+/** `+260,+254`; the plus may be missing or be written `00`, and spaces, dashes and brackets may separate digits. */
 function parsePrefixes(list: string): string[] {
-  const prefixes = entriesOf(list);
-  for (const prefix of prefixes) {
-    if (!/^\+[1-9]\d{0,14}$/.test(prefix)) throw new Error(`${prefix} is no prefix: write +260`);
-  }
-  return prefixes;
+  return entriesOf(list).map((entry) => {
+    const digits = entry.replaceAll(/[ ().-]/g, '').replace(/^(\+|00)/, '');
+    if (!/^[1-9]\d{0,14}$/.test(digits))
+      throw new Error(`"${entry}" is not the beginning of an international number: write +260`);
+    return `+${digits}`;
+  });
 }
 
 function entriesOf(list: string): string[] {

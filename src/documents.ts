@@ -34,9 +34,10 @@ export function readYaml(source: string | Uint8Array, file: string): Read {
   if (hidden.length > 0) return { problems: hidden.map((problem) => `${file}${problem}`) };
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const lineAt = (offset: number | undefined) =>
-    offset === undefined ? '' : `:${lines.linePos(offset).line}`;
-  const slips = [...slipsOf(document, text), ...aliasesOfNothing(document, text)].sort((a, b) => a.at - b.at);
+  const lineAt = (offset?: number) => (offset === undefined ? '' : `:${lines.linePos(offset).line}`);
+  const slips = [...slipsOf(document, text, lineAt), ...aliasesOfNothing(document, text)].sort(
+    (a, b) => a.at - b.at,
+  );
   if (slips.length > 0)
     return { problems: slips.map(({ at, problem }) => `${file}${lineAt(at)}: ${problem}`) };
   let plain: unknown;
@@ -112,7 +113,7 @@ function hiddenIn(text: string): string[] {
 }
 
 /** What YAML itself refuses. What follows a broken line is told wrongly: only what stands by itself is told further. */
-function slipsOf(document: Document, text: string): Slip[] {
+function slipsOf(document: Document, text: string, lineAt: (offset?: number) => string): Slip[] {
   const slips: Slip[] = [];
   const [first, second] = [document.errors[0], document.errors.slice(1)];
   for (const error of first === undefined ? [] : [first, ...second.filter(({ code }) => ALONE.has(code))]) {
@@ -123,7 +124,9 @@ function slipsOf(document: Document, text: string): Slip[] {
       slips.push({ at: opened, problem });
       break;
     }
-    slips.push({ at, problem: inWords(error.code, text, at) });
+    const problem =
+      error.code === 'DUPLICATE_KEY' ? duplicate(document, text, at, lineAt) : inWords(error.code, text, at);
+    slips.push({ at, problem });
   }
   for (const warning of document.warnings) {
     if (warning.code !== 'TAG_RESOLVE_FAILED') continue;
@@ -156,8 +159,6 @@ function inWords(code: string, text: string, at: number): string {
       return quoted(text, at, 'a text that begins with * is an alias in YAML');
     case 'BAD_SCALAR_START':
       return quoted(text, at, `a text cannot begin with ${text[at] ?? ''} in YAML`);
-    case 'DUPLICATE_KEY':
-      return duplicate(text, at);
     case 'MULTIPLE_DOCS':
       return 'a second document begins here (---): one file holds one document: move it to a file of its own, or remove the line';
     case 'TAB_AS_INDENT':
@@ -189,9 +190,24 @@ function quoted(text: string, at: number, why: string): string {
   return `${why}: put it in quotes: ${key.trim() === '' ? '' : `${key.trim()} `}${JSON.stringify(whole.trimEnd())}`;
 }
 
-function duplicate(text: string, at: number): string {
+/** A key that stands twice, with the line of the first. */
+function duplicate(
+  document: Document,
+  text: string,
+  at: number,
+  lineAt: (offset?: number) => string,
+): string {
   const [, key = ''] = /^["']?([^"':\s]+)/.exec(text.slice(at)) ?? [];
-  return `${key} stands twice in the same map: rename one of them, or remove it`;
+  let first: number | undefined;
+  visit(document, {
+    Map: (_, { items }) => {
+      const keys = items.map((pair) => pair.key).filter((each) => isScalar(each));
+      const repeated = keys.find((each) => each.range?.[0] === at);
+      if (repeated !== undefined) first = keys.find((each) => each.value === repeated.value)?.range?.[0];
+    },
+  });
+  const there = first === undefined || first === at ? '' : ` (first in line ${lineAt(first).slice(1)})`;
+  return `${key} stands twice in the same map${there}: rename one of them, or remove it`;
 }
 
 const CLOSING: Record<string, string> = { '"': '"', "'": "'", '{': '}', '[': ']' };

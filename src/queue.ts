@@ -1,5 +1,6 @@
 import { fromKysely, fromPglite, type JobResult, PgBoss } from 'pg-boss';
 import type { Delivery, Enqueue } from './effects/delivery.ts';
+import { type Failing, failures } from './effects/failing.ts';
 import { type Db, GuardFailed } from './store/accounts.ts';
 import type { Database } from './store/database.ts';
 import { endDelivery, kindOf, noteAttempts, putOut, reviveDelivery } from './store/outbox.ts';
@@ -35,6 +36,8 @@ export type QueueSettings = {
   backoff?: Partial<typeof BACKOFF>;
   expireSeconds?: number;
   deadBackoff?: Partial<typeof DEAD_BACKOFF>;
+  /** Is told which deliveries fail, at most once a minute for each kind and code. */
+  onFailing?: (failing: Failing) => void;
 };
 
 /** Once a day, after midnight UTC has passed for every dial. */
@@ -74,6 +77,7 @@ export async function startQueue(
     await boss.send(kind, { id }, { db: fromKysely(tx) });
   };
   const known = new Map<string, Delivery>();
+  const noteFailures = failures(settings.onFailing ?? (() => {}));
   return {
     enqueue: async (tx, kind, { id }) => {
       await putOut(tx, kind, id);
@@ -114,7 +118,7 @@ export async function startQueue(
             burstWhenBatchFull: true,
             perJobResults: true,
           },
-          (jobs: Fetched[]) => attempt(kysely, delivery, jobs, onError),
+          (jobs: Fetched[]) => attempt(kysely, delivery, jobs, { onError, noteFailures }),
         );
       }
     },
@@ -170,7 +174,7 @@ async function attempt(
   db: Db,
   delivery: Delivery,
   jobs: Fetched[],
-  onError: (error: Error) => void,
+  { onError, noteFailures }: { onError(error: Error): void; noteFailures: ReturnType<typeof failures> },
 ): Promise<JobResult[]> {
   let again: ReadonlyMap<string, string>;
   try {
@@ -179,6 +183,7 @@ async function attempt(
     onError(error as Error);
     again = new Map(jobs.map(({ data }) => [data.id, 'internal']));
   }
+  noteFailures(delivery.kind, again.values());
   for (const code of new Set(again.values())) {
     const ids = [...again].filter(([, own]) => own === code).map(([id]) => id);
     // Only what operators see: the attempt itself is the queue's to count.

@@ -101,8 +101,10 @@ async function serveOn(
   { config, services, documents, replies, log, pinCost }: Parts,
 ): Promise<Served> {
   const { kysely } = database;
-  const queue = await startQueue(database, (error) =>
-    log.warn({ err: error }, 'the queue could not reach the database'),
+  const queue = await startQueue(
+    database,
+    (error) => log.warn({ err: error }, 'the queue could not reach the database'),
+    { onFailing: (failing) => log.warn(failing, 'deliveries failed and will be tried again') },
   );
   const providers = chooseProviders(config.africasTalking);
   const codes = { codes: config.serviceCodes, fallback: config.defaultService };

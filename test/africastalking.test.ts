@@ -549,12 +549,12 @@ t.test('notices of the end of a session', async (t) => {
       [{ 'content-type': 'application/json; charset=utf-16' }, JSON.stringify(good)],
       [{ ...JSON_TYPE, 'content-encoding': 'gzip' }, JSON.stringify(good)],
       [JSON_TYPE, Buffer.from([0xff, 0xfe])],
-      fields({ input: 'x'.repeat(9_000) }),
+      fields({ input: 'x'.repeat(70_000) }),
       fields({ date: undefined }),
       fields({ date: 'yesterday' }),
       fields({ date: '2026-02-30 12:00:00' }),
       fields({ date: '0000-01-01 00:00:00' }),
-      fields({ date: '2026-01-01T12:00:00Z' }),
+      fields({ date: '2026-01-01T12:00:00X' }),
       fields({ date: 1_767_000_000 }),
       fields({ sessionId: undefined }),
       fields({ sessionId: 'a b' }),
@@ -562,7 +562,7 @@ t.test('notices of the end of a session', async (t) => {
       fields({ sessionId: 12 }),
       fields({ phoneNumber: '254711000111' }),
       fields({ phoneNumber: [phone.phoneNumber] }),
-      fields({ status: 'success' }),
+      fields({ status: ' ' }),
       fields({ status: null }),
       fields({ serviceCode: '123' }),
       [FORM, `${new URLSearchParams(good as Record<string, string>)}&sessionId=again`],
@@ -738,7 +738,7 @@ t.test('while the database is away a notice is asked for again', async (t) => {
     body: 'Service unavailable',
   });
   inTime(t, performance.now() - began, 5_000, 'with the database gone');
-  t.match(await tell(url, { ...notice, status: 'nonsense' }), OK, 'rubbish is rubbish all the same');
+  t.match(await tell(url, { ...notice, status: '' }), OK, 'rubbish is rubbish all the same');
   await server.restart();
   await eventually('the notice is taken', async () => (await tell(url, notice)).status === 200);
   t.equal(await counted(url, 'stored'), 1);

@@ -269,7 +269,6 @@ const UNREADABLE: [Record<string, string>, string | Buffer][] = [
   [{ 'content-type': 'text/xml' }, '<sms/>'],
   [{ 'content-type': 'multipart/form-data; boundary=x' }, '--x'],
   [JSON_TYPE, Buffer.from([0xff, 0xfe])],
-  [JSON_TYPE, JSON.stringify({ more: 'x'.repeat(9_000) })],
 ];
 
 t.test('rubbish is counted, dropped, and changes nothing', async (t) => {
@@ -311,12 +310,7 @@ t.test('rubbish is counted, dropped, and changes nothing', async (t) => {
         ),
       ],
     ],
-    [
-      OPT_OUT,
-      optOut,
-      OK,
-      [...badNumbers, ...[undefined, '', ' ', 12, ['MyBrand']].map((senderId) => ({ senderId }))],
-    ],
+    [OPT_OUT, optOut, OK, badNumbers],
     [
       SUBSCRIPTION,
       subscription,
@@ -324,7 +318,7 @@ t.test('rubbish is counted, dropped, and changes nothing', async (t) => {
       [
         ...badNumbers,
         ...[undefined, '', '12', 'a code', 12345].map((shortCode) => ({ shortCode })),
-        ...[undefined, '', 'x'.repeat(41), '254711000111', ['NEWS']].map((keyword) => ({ keyword })),
+        ...[undefined, '', 'x'.repeat(41), '254711000111', 'a\tb', ['NEWS']].map((keyword) => ({ keyword })),
         ...[undefined, '', 'Addition', 'renewal', 1].map((updateType) => ({ updateType })),
       ],
     ],
@@ -396,7 +390,7 @@ t.test('a message that comes in', async (t) => {
     t.same(await texts(odd), ['This is a response to: "a\ufffdbcd"'], 'well-formed, and nothing hides in it');
     t.match(await tell(url, TWOWAY, messageOf(long, '🎉'.repeat(1_700)), 'json'), GOOD);
     const [cut] = await texts(long);
-    t.ok(cut === `This is a response to: "${'🎉'.repeat(1_600)}"`, 'cut between characters');
+    t.equal(cut, `This is a response to: "${'🎉'.repeat(52)}..."`, 'two SMS, cut between characters');
   });
 
   await t.test('nobody is answered who is no phone', async (t) => {
@@ -587,7 +581,7 @@ t.test('STOP and START', async (t) => {
 
   await t.test('senders that could be numbers are kept as digests, and stop bulk alike', async (t) => {
     const phone = freshNumber();
-    for (const senderId of ['+254711000999', '254711000999', 'A sender of more than 14', 'é']) {
+    for (const senderId of ['+254711000999', '254711000999', 'A sender of more than 14', '0711-000-111 a']) {
       t.match(await tell(url, OPT_OUT, { senderId, phoneNumber: phone }), OK, senderId);
     }
     t.equal((await open()).filter((name) => /^#[0-9a-f]{32}$/.test(name)).length, 4);
@@ -737,7 +731,10 @@ replies:
       [`${words}replies: { "*": { "*": "{text}" } }`, /replies\.yaml:4: replies\.\*\.\*: .*unquoted/],
       [`${words}replies: { "*": { "*": "Hi {name}" } }`, /replies\.yaml:4: replies\.\*\.\*: .*\{name\}/],
       [`${words}replies: { shop: { "*": Hi } }`, /replies\.yaml:4: replies\.shop: /],
-      [`${words}replies: { "*": { two words: Hi } }`, /replies\.yaml:4: replies\.\*\.two words: /],
+      [
+        `${words}replies: { "*": { five words are too many: Hi } }`,
+        /replies\.yaml:4: replies\.\*\.five words/,
+      ],
       [words.replace('[STOP]', '[]'), /replies\.yaml:2: stop\.first: /, /replies\.yaml: replies: /],
     ] as [string, ...RegExp[]][]) {
       writeFileSync(file, text);

@@ -11,7 +11,8 @@ export type Notice = {
   serviceCode: string;
   /** When it ended, by the gateway's clock: ISO 8601, UTC, whole seconds. */
   date: string;
-  status: 'Success' | 'Incomplete' | 'Failed';
+  /** `Success`, `Incomplete`, `Failed`, or another word of the gateway's, at most 40 characters. */
+  status: string;
   /** Mobile country and network code, digits. */
   networkCode?: number;
   /** What the gateway bills for it: a decimal number as it was written, no float. */

@@ -153,3 +153,25 @@ export function segmentsOf(text: string): number {
   }
   return segments;
 }
+
+/** What a reader takes for one sign: an emoji of several characters, or a character with its marks (UAX #29, roughly). */
+const SIGN = /(?:\p{RGI_Emoji}|[\s\S])[\p{M}\u200D\uFE0F]*/gv;
+
+/**
+ * The beginning of a text for which `within` takes at most `most` SMS, with `...` behind it; all of it where that fits.
+ * `within` puts the part where it is to stand. No character is cut in two, nor a sign of several characters.
+ */
+export function cutToSegments(text: string, most: number, within = (part: string) => part): string {
+  const whole = within(text);
+  if (segmentsOf(whole) <= most) return whole;
+  const signs = text.match(SIGN) ?? [];
+  const cut = (count: number) => within(`${signs.slice(0, count).join('').trimEnd()}...`);
+  // A longer part never takes fewer SMS.
+  let [fitting, tooMany] = [-1, signs.length];
+  while (tooMany - fitting > 1) {
+    const middle = (fitting + tooMany) >> 1;
+    if (segmentsOf(cut(middle)) <= most) fitting = middle;
+    else tooMany = middle;
+  }
+  return fitting < 0 ? within('') : cut(fitting);
+}

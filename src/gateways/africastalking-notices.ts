@@ -3,7 +3,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Notice, TakeNotice } from '../flow/notice.ts';
-import { acknowledge, inWords, toIso, whole } from './callbacks.ts';
+import { acknowledge, CALLBACK_BYTES, inWords, toIso, whole } from './callbacks.ts';
 import { ANSWER_MS, dropped, refuseOthers, UssdRequest } from './screens.ts';
 
 const ROUTE = '/ussd/status';
@@ -21,6 +21,18 @@ const MOST = 2_147_483_647;
 /** `KES 0.10`: exact to the last digit, so it is never made a float. */
 const COST = /^(?:([A-Z]{3}) )?(\d{1,12}(?:\.\d{1,6})?)$/;
 
+/** Characters of a status. Those that are documented are `Success`, `Incomplete` and `Failed`. */
+const STATUS_LENGTH = 40;
+/** Digits in a status: with more of them it could hold a PIN or a number, and is kept as `Unknown`. */
+const MOST_DIGITS = 3;
+
+function statusOf(said: string): string | undefined {
+  const status = [...said.trim().toWellFormed()].slice(0, STATUS_LENGTH).join('').trimEnd();
+  if (status === '') return undefined;
+  const digits = status.match(/\p{N}/gu)?.length ?? 0;
+  return digits > MOST_DIGITS || /[\p{C}\uFFFD@]/u.test(status) ? 'Unknown' : status;
+}
+
 /**
  * The fields that are read, and no others: `input`, `lastAppResponse` and `hopsMetadata` can hold a PIN. Who, when
  * and how make the notice; what is on the bill may be missing.
@@ -30,9 +42,13 @@ const Status = z.object({
     .string()
     .transform(toIso)
     .pipe(z.string())
-    .meta({ description: 'UTC, yyyy-MM-dd HH:mm:ss.', example: '2025-09-29 12:00:00' }),
+    .meta({ description: 'yyyy-MM-dd HH:mm:ss in UTC, or ISO 8601.', example: '2025-09-29 12:00:00' }),
   ...UssdRequest.pick({ sessionId: true, serviceCode: true, phoneNumber: true }).shape,
-  status: z.enum(['Success', 'Incomplete', 'Failed']),
+  status: z
+    .union([z.string(), z.int().transform(String)])
+    .transform(statusOf)
+    .pipe(z.string())
+    .meta({ description: 'Success, Incomplete, Failed, or another word.', example: 'Success' }),
   networkCode: whole(999_999_999, 'MCC and MNC of the network.'),
   cost: dropped(z.union([z.number().transform(String), z.string()]).pipe(z.string().regex(COST))).meta({
     description: 'Currency and amount.',
@@ -59,6 +75,7 @@ export async function noticesOfAfricastalking(
     method: 'POST',
     url: ROUTE,
     config: { callback: ROUTE },
+    bodyLimit: CALLBACK_BYTES,
     schema: {
       summary: 'The end of a USSD session',
       description: DESCRIPTION,

@@ -3,7 +3,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
-import { acknowledge, type CallbackFacts, inWords, toIso, whole } from './callbacks.ts';
+import { acknowledge, CALLBACK_BYTES, type CallbackFacts, inWords, toIso, whole } from './callbacks.ts';
 import { ANSWER_MS, dropped, refuseOthers } from './screens.ts';
 
 /** A message that came in; `msisdn` where it is from a phone, `quotes` where its answer may quote it. */
@@ -45,6 +45,7 @@ export type SmsCallbackParts = {
     deadline: Deadline,
   ): Promise<{ outcome: 'stored' | 'repeated'; answer?: string }>;
   report(report: SmsReport, deadline: Deadline): Promise<'stored' | 'repeated' | 'unmatched'>;
+  /** `senderId` is empty where the callback names none. */
   optOut(msisdn: string, senderId: string, deadline: Deadline): Promise<'stored' | 'repeated'>;
   subscribe(
     change: { msisdn: string; shortCode: string; keyword: string; active: boolean },
@@ -64,6 +65,13 @@ const SUBSCRIPTION = '/sms/subscription';
 const TEXT_LENGTH = 1_600;
 /** Of a reason; in characters. */
 const REASON_LENGTH = 40;
+
+/**
+ * Bytes of a message that comes in. No message has more than 255 parts of 153 septets or 67 UCS-2 code units
+ * (3GPP TS 23.040 §9.2.3.24.1); as a form that is 234 KiB at the most, and twelve bytes for each of the `TEXT_LENGTH`
+ * characters that are kept are 19.
+ */
+const MESSAGE_BYTES = 256 * 1024;
 
 const ACCEPTED = ['application/json', 'application/x-www-form-urlencoded'];
 
@@ -107,10 +115,15 @@ const Report = z.object({
 });
 
 const OptOut = z.object({
+  // A person said no: that is kept whatever else is missing or cannot be read.
   senderId: z
-    .string()
-    .refine((sender) => sender.trim() !== '')
-    .meta({ description: 'Of whom the phone wants nothing more.', example: 'MyBrand' }),
+    .union([z.string(), z.int().transform(String)])
+    .catch('')
+    .transform((sender) => sender.toWellFormed().trim())
+    .meta({
+      description: 'Of whom the phone wants nothing more. Without one it wants nothing more of anyone.',
+      example: 'MyBrand',
+    }),
   phoneNumber: Phone,
 });
 
@@ -119,7 +132,8 @@ const Subscription = z.object({
   shortCode: z.string().regex(/^\d{3,8}$/),
   keyword: z
     .string()
-    .regex(/^[\p{L}\p{N} _-]{1,40}$/u)
+    .regex(/^\P{C}{1,40}$/u)
+    .refine((keyword) => keyword.trim() !== '')
     .refine((keyword) => !/\d{6}/.test(keyword)),
   updateType: z.enum(['addition', 'deletion']),
 });
@@ -158,7 +172,7 @@ export async function smsOfAfricastalking(app: FastifyInstance, parts: SmsCallba
     OptOut,
     async (said, facts, deadline) => {
       facts.msisdn = parts.pseudonym(said.phoneNumber);
-      return parts.optOut(said.phoneNumber, said.senderId.trim(), deadline);
+      return parts.optOut(said.phoneNumber, said.senderId, deadline);
     },
   );
   await mount(
@@ -176,16 +190,17 @@ export async function smsOfAfricastalking(app: FastifyInstance, parts: SmsCallba
 
 /** `POST /sms/twoway`: the one callback that says when it is not understood. */
 function incomingOf(app: FastifyInstance, parts: SmsCallbackParts): void {
-  acknowledge(app, TWOWAY, { status: 400, words: 'BAD' });
+  acknowledge(app, TWOWAY, { status: 400, words: 'BAD' }, { status: 200, words: 'GOOD' });
   refuseOthers(app, TWOWAY, ['POST'], { callback: TWOWAY });
   app.withTypeProvider<ZodTypeProvider>().route({
     method: 'POST',
     url: TWOWAY,
     config: { callback: TWOWAY },
+    bodyLimit: MESSAGE_BYTES,
     schema: {
       summary: 'A message that came in',
       description: `Kept once by its \`id\`, and answered once where there is an answer to it. \`GOOD\`, a repeat
-included; \`BAD\` where a field is missing.`,
+included; \`BAD\` where a field is missing. A body above 256 KiB is \`GOOD\` and dropped.`,
       tags: ['sms'],
       consumes: ACCEPTED,
       produces: ['text/plain'],
@@ -202,7 +217,7 @@ included; \`BAD\` where a field is missing.`,
       const msisdn = PHONE.test(from) ? withPlus(from) : undefined;
       const facts = begin(request, TWOWAY);
       facts.msisdn = parts.pseudonym(msisdn ?? from);
-      const sentAt = toIso(date.replace('T', ' ').replace(/(\.\d+)?Z?$/, ''));
+      const sentAt = toIso(date);
       const message: IncomingSms = {
         id,
         from,
@@ -234,6 +249,7 @@ async function mount<S extends z.ZodType>(
       method: 'POST',
       url,
       config: { callback: url },
+      bodyLimit: CALLBACK_BYTES,
       schema: {
         summary,
         description:

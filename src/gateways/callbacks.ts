@@ -26,16 +26,30 @@ declare module 'fastify' {
   }
 }
 
+/**
+ * Bytes of a callback's body. Several texts of a USSD session may stand in one, with nine bytes for a letter in a form
+ * and six in JSON; a longer body is acknowledged, counted and dropped, because the provider would repeat it for ever.
+ */
+export const CALLBACK_BYTES = 64 * 1024;
+
 /** How rubbish is acknowledged, unless a route says otherwise. */
 const ACKNOWLEDGED = { status: 200, words: 'OK' };
 
 /** What is said to rubbish; a function may answer itself, and leaves it where it returns nothing. */
 type ToRubbish =
   | { status: number; words: string }
-  | ((request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply> | undefined);
+  | ((request: FastifyRequest, reply: FastifyReply, isTooLong: boolean) => Promise<FastifyReply> | undefined);
 
-/** Acknowledges what cannot be read, and says 503 where the fault is ours. */
-export function acknowledge(app: FastifyInstance, route: string, rubbish: ToRubbish = ACKNOWLEDGED): void {
+/**
+ * Acknowledges what cannot be read, and says 503 where the fault is ours. `tooLong` is said to a body above the limit,
+ * which is the same however often it comes.
+ */
+export function acknowledge(
+  app: FastifyInstance,
+  route: string,
+  rubbish: ToRubbish = ACKNOWLEDGED,
+  tooLong = ACKNOWLEDGED,
+): void {
   app.setErrorHandler((error: Error & { statusCode?: number; validation?: unknown }, request, reply) => {
     const theirs = isTheirs(error);
     request.callback = { ...request.callback, route, outcome: theirs ? 'rubbish' : 'unavailable' };
@@ -43,8 +57,9 @@ export function acknowledge(app: FastifyInstance, route: string, rubbish: ToRubb
       request.log.error({ err: error }, 'a callback failed');
       return inWords(reply, 503, 'Service unavailable');
     }
-    const answered = typeof rubbish === 'function' ? rubbish(request, reply) : undefined;
-    const { status, words } = typeof rubbish === 'function' ? ACKNOWLEDGED : rubbish;
+    const isTooLong = error.statusCode === 413;
+    const answered = typeof rubbish === 'function' ? rubbish(request, reply, isTooLong) : undefined;
+    const { status, words } = isTooLong ? tooLong : typeof rubbish === 'function' ? ACKNOWLEDGED : rubbish;
     return answered ?? inWords(reply, status, words);
   });
 }
@@ -76,11 +91,21 @@ export const whole = (most: number, description: string) =>
     ]),
   ).meta({ description });
 
-/** `2025-09-29 12:00:00` as ISO 8601; undefined where there is no such second in this century. */
+/** A date as providers write it: fractions are dropped; a plus that a form did not escape is a space. */
+const DATE =
+  /^(20\d\d-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(?:[.,]\d{1,9})? ?(?:[Zz]|UTC|GMT|([+ -])(\d\d):?(\d\d)?)?$/;
+
+/**
+ * `2025-09-29 12:00:00` or ISO 8601 with or without an offset, as ISO 8601 in UTC with whole seconds; UTC where there is
+ * no offset. Undefined where there is no such second in this century.
+ */
 export function toIso(date: string): string | undefined {
-  if (!/^20\d\d-\d\d-\d\d \d\d:\d\d:\d\d$/.test(date)) return undefined;
-  const iso = `${date.replace(' ', 'T')}Z`;
-  const read = new Date(iso);
+  const [, day, minute, second = ':00', sign, hours = '0', minutes = '0'] = DATE.exec(date.trim()) ?? [];
+  if (day === undefined || Number(hours) > 14 || Number(minutes) > 59) return undefined;
+  const iso = `${day}T${minute}${second}`;
+  const read = new Date(`${iso}Z`);
   // The 30th of February is read as a day of March by some.
-  return !Number.isNaN(read.getTime()) && read.toISOString() === iso.replace('Z', '.000Z') ? iso : undefined;
+  if (Number.isNaN(read.getTime()) || read.toISOString() !== `${iso}.000Z`) return undefined;
+  const offset = (Number(hours) * 60 + Number(minutes)) * (sign === '-' ? -1 : 1);
+  return new Date(read.getTime() - offset * 60_000).toISOString().replace('.000Z', 'Z');
 }

@@ -19,8 +19,11 @@ declare module 'fastify' {
 /** The name under which tasks are kept that TaskRouter has. */
 const ROUTER = 'twilio';
 
-/** An event names the task, its worker, queue and workflow, each with what was written of it. */
-const BODY_BYTES = 64 * 1024;
+/**
+ * An event names the task, its worker, queue and workflow, each with what was written of it: 4,096 characters of
+ * attributes each, of up to twelve bytes in a form.
+ */
+const BODY_BYTES = 256 * 1024;
 
 /** A clock that is ahead by more than this is wrong; in milliseconds. Else nothing later would be heard any more. */
 const AHEAD_MS = 60_000;
@@ -80,8 +83,16 @@ export async function twilioEvents(app: FastifyInstance, parts: TwilioEventsPart
     const wait = await parts.limit(request);
     return wait === undefined ? inWords(reply, 403, 'Forbidden') : tooMany(reply, wait);
   };
+  /** A body that is too long bears a signature that cannot be checked; it would come again, whatever it is. */
+  const drop = async (request: FastifyRequest, reply: FastifyReply) => {
+    const wait = await parts.limit(request);
+    return wait === undefined ? inWords(reply, 200, 'OK') : tooMany(reply, wait);
+  };
   // A body that cannot be read was signed by nobody.
-  acknowledge(app, ROUTE, (request, reply) => (request.signed === true ? undefined : refuse(request, reply)));
+  acknowledge(app, ROUTE, (request, reply, isTooLong) => {
+    if (request.signed === true) return undefined;
+    return isTooLong ? drop(request, reply) : refuse(request, reply);
+  });
   refuseOthers(app, ROUTE, ['POST'], { callback: ROUTE });
   app.withTypeProvider<ZodTypeProvider>().route({
     method: 'POST',

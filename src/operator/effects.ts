@@ -22,7 +22,7 @@ const Effect = z.object({
     .enum(['queued', 'done', 'refused', 'dead'])
     .describe('dead: given up after the last try; refused: the far side said no for good'),
   attempts: z.int(),
-  error: z.string().nullable().describe('Code of the last attempt that failed.'),
+  error: z.string().nullable().describe('Code of the last attempt, where that failed.'),
   queuedAt: z.string(),
   triedAt: z.string().nullable(),
   endedAt: z.string().nullable(),

@@ -1,3 +1,5 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { subscribe } from 'node:diagnostics_channel';
 import { ProviderError } from './provider.ts';
 
 /** Answers are some hundred bytes a recipient; what is longer than this is no answer to us. */
@@ -50,22 +52,26 @@ export async function postForm(call: Call): Promise<unknown> {
  *
  * | code | retryable | when |
  * |---|---|---|
- * | `unreachable` | yes | no connection: not done |
+ * | `unreachable` | yes | the request never left: no connection, a certificate or a port that is refused: not done |
  * | `dropped` | yes | the connection ended without an answer: may be done |
- * | `timeout` | yes | no whole answer in time: may be done |
+ * | `timeout` | yes | no whole answer in time, the request having left: may be done |
  * | `http_401` … | yes | 401 to 405, 408, 409, 425, 429, any 3xx (the address is wrong), any 5xx |
  * | `http_400` … | no | any other 4xx |
  * | `truncated`, `malformed`, `too_large` | yes | a success that cannot be read: likely done |
  */
 export async function exchange({ url, headers, fields, timeoutMs, reasons }: Exchange): Promise<Answer> {
   const signal = AbortSignal.timeout(timeoutMs);
-  const response = await fetch(url, {
-    headers: { accept: 'application/json', ...headers },
-    ...(fields !== undefined && { method: 'POST', body: new URLSearchParams(fields) }),
-    redirect: 'manual',
-    signal,
-  }).catch((error: unknown) => {
-    throw signal.aborted ? new ProviderError('timeout', true) : lost(error);
+  const sending: Sending = { begun: false, left: false };
+  const request = () =>
+    fetch(url, {
+      headers: { accept: 'application/json', ...headers },
+      ...(fields !== undefined && { method: 'POST', body: new URLSearchParams(fields) }),
+      redirect: 'manual',
+      signal,
+    });
+  const response = await under.run(sending, request).catch((error: unknown) => {
+    if (isUnsent(error, sending)) throw new ProviderError('unreachable', true);
+    throw new ProviderError(signal.aborted ? 'timeout' : 'dropped', true);
   });
   const { status, ok, body } = response;
   if (!ok) {
@@ -97,17 +103,54 @@ async function reasonIn(body: Response['body']): Promise<number | undefined> {
   }
 }
 
-/** Nobody was there to hear it: no address, no connection, or nobody whose certificate can be believed. */
-const NEVER_HEARD =
-  /^(ENOTFOUND|EAI_\w+|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|EHOSTDOWN|ENETDOWN|EADDRNOTAVAIL|UND_ERR_CONNECT_TIMEOUT|CERT_\w+|DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_\w+|ERR_TLS_CERT_\w+)$/;
+/** How far a request has come: `begun`, undici has it; `left`, its head is being written to a connection. */
+type Sending = { begun: boolean; left: boolean };
 
 /**
- * An error of `fetch` is told by the code of its cause; its message and cause stay behind. What is not surely from
- * before the request was heard may be from after it: an answer that is no HTTP is an answer.
+ * The request that a fetch makes is told by undici's diagnostics channels, which Node's own fetch has as well
+ * (https://undici.nodejs.org/#/docs/api/DiagnosticsChannel). The alternative, a list of codes of errors from before the
+ * connection, cannot tell a connection that hangs from an answer that hangs, and misses every code that is new.
  */
-function lost(error: unknown): ProviderError {
-  const { code } = ((error as Error).cause ?? {}) as { code?: unknown };
-  return new ProviderError(NEVER_HEARD.test(String(code)) ? 'unreachable' : 'dropped', true);
+const under = new AsyncLocalStorage<Sending>();
+const sendings = new WeakMap<object, Sending>();
+subscribe('undici:request:create', (message) => {
+  const sending = under.getStore();
+  if (sending === undefined) return;
+  sending.begun = true;
+  sendings.set((message as { request: object }).request, sending);
+});
+subscribe('undici:client:sendHeaders', (message) => {
+  const sending = sendings.get((message as { request: object }).request);
+  if (sending !== undefined) sending.left = true;
+});
+
+/** No address, no connection, or a certificate that cannot be believed. */
+const NEVER_HEARD =
+  /^(ENOTFOUND|EAI_\w+|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|EHOSTDOWN|ENETDOWN|EADDRNOTAVAIL|UND_ERR_CONNECT_TIMEOUT|UND_ERR_INVALID_ARG|ERR_INVALID_URL|CERT_\w+|DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_\w+|ERR_TLS_CERT_\w+)$/;
+/** What fetch refuses by the URL alone; these have no code. */
+const REFUSED_URL = new Set([
+  'bad port',
+  'unknown scheme',
+  'invalid path',
+  'URL scheme must be a HTTP(S) scheme',
+]);
+
+/**
+ * Whether a request certainly never left. What is not surely from before it was heard may be from after it: an answer
+ * that is no HTTP is an answer. The error's message and cause stay here, because they hold the request.
+ */
+function isUnsent(error: unknown, { begun, left }: Sending): boolean {
+  if (left) return false;
+  if (begun) return true;
+  const { cause, name, message } = error as Error;
+  const {
+    code,
+    syscall,
+    message: why,
+  } = (cause ?? {}) as { code?: unknown; syscall?: unknown; message?: unknown };
+  if (NEVER_HEARD.test(String(code)) || syscall === 'connect' || syscall === 'getaddrinfo') return true;
+  // The request could not even be made: its URL, or a header.
+  return REFUSED_URL.has(String(why)) || (name === 'TypeError' && message !== 'fetch failed');
 }
 
 async function readAll(body: Response['body']): Promise<Buffer> {

@@ -9,9 +9,6 @@ import type { Replies } from './replies.ts';
 /** Answers in an hour to one phone: a person reads no more, and two machines would never stop. */
 const PER_HOUR = 3;
 
-/** Short codes can be answered from; names and long numbers are senders that we may not be. */
-const SHORT_CODE = /^\d{3,8}$/;
-
 /** No number of a subscriber is shorter, country code and all. */
 const NUMBER = /^\+[1-9]\d{6,14}$/;
 
@@ -88,12 +85,12 @@ async function answered(
 /** Queues an answer; `reply`, or why there is none. */
 async function send(
   tx: Db,
-  { messages, enqueue }: IncomingParts,
+  { messages, enqueue, replies }: IncomingParts,
   { msisdn, to, linkId }: Incoming & { msisdn: string },
   body: string,
 ): Promise<'reply' | 'none' | 'no_sender' | 'over_day'> {
   if (body === '') return 'none';
-  if (!SHORT_CODE.test(to)) return 'no_sender';
+  if (!replies.canAnswerFrom(to)) return 'no_sender';
   try {
     const answer = { kind: 'twoWay' as const, body, to: [msisdn], cause: 'subscriber' as const };
     const { call } = await messages.write(tx, { ...answer, sender: to, linkId });

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { readYaml } from '../documents.ts';
 import { isBlank } from '../flow/outgoing.ts';
+import { cutToSegments, segmentsOf } from '../flow/text.ts';
 import { folded } from '../flow/typed.ts';
 import { slipsIn, type Vocabulary } from '../slips.ts';
 
@@ -15,8 +16,15 @@ export class RepliesError extends Error {
   }
 }
 
-/** Four SMS: nobody writes more by itself. */
-const LONGEST = 612;
+/** SMS that the words of one answer may take, with any short code filled in. */
+const MOST_SEGMENTS = 4;
+/** SMS that an answer with a quotation takes; where its own words take more, the quotation adds none. */
+const QUOTING_SEGMENTS = 2;
+/** The longest number that stands for {shortCode}: E.164 with its plus. */
+const LONGEST_CODE = '+000000000000000';
+
+/** Words of a command or of a keyword, `OPT OUT`. */
+const MOST_WORDS = 4;
 
 /** What a part of our own answers must have to be known by; shorter ones are known whole. */
 const TELLING = 12;
@@ -25,17 +33,19 @@ const TELLING_MOST = 20;
 
 const PLACES = /\{(text|shortCode)\}/g;
 
-const Words = z
-  .string()
-  .max(LONGEST)
-  .superRefine((words, context) => {
-    if (words !== '' && isBlank(words))
-      context.addIssue({ code: 'custom', message: 'is blank: write the words, or "" for no answer' });
-    const odd = words.replaceAll(PLACES, '').match(/\{[^}]*\}?/)?.[0];
-    if (odd !== undefined) {
-      context.addIssue({ code: 'custom', message: `${odd} is no place: {text} and {shortCode} are` });
-    }
-  });
+const Words = z.string().superRefine((words, context) => {
+  if (words !== '' && isBlank(words))
+    context.addIssue({ code: 'custom', message: 'is blank: write the words, or "" for no answer' });
+  const segments = segmentsOf(filled(words, '', LONGEST_CODE));
+  if (segments > MOST_SEGMENTS) {
+    const message = `takes ${segments} SMS, at most ${MOST_SEGMENTS}: one SMS of several has 153 characters, or 67 where one of them is not in the GSM alphabet`;
+    context.addIssue({ code: 'custom', message });
+  }
+  const odd = words.replaceAll(PLACES, '').match(/\{[^}]*\}?/)?.[0];
+  if (odd !== undefined) {
+    context.addIssue({ code: 'custom', message: `${odd} is no place: {text} and {shortCode} are` });
+  }
+});
 
 const Unquoted = Words.refine((words) => !words.includes('{text}'), 'must not quote the {text}');
 
@@ -49,7 +59,10 @@ const Reply = z.union([
 
 const Word = z
   .string()
-  .refine((word) => wordsOf(word).length === 1, 'must be one word, of letters or digits');
+  .refine(
+    (word) => wordsOf(word).length > 0 && wordsOf(word).length <= MOST_WORDS,
+    `must be 1 to ${MOST_WORDS} words, of letters or digits`,
+  );
 
 const Command = z.strictObject({
   first: z.array(Word).min(1),
@@ -64,7 +77,12 @@ const Document = z.strictObject({
   start: Command,
   replies: z.record(
     AnyOf(
-      z.string().regex(/^\d{3,8}$/, 'must be a short code of 3 to 8 digits, in quotes, or "*"'),
+      z
+        .string()
+        .regex(
+          /^\+?\d{3,15}$/,
+          'must be a short code or another number of 3 to 15 digits, in quotes, or "*"',
+        ),
     ) as z.ZodType<string>,
     z.record(AnyOf(Word) as z.ZodType<string>, Reply),
   ),
@@ -96,12 +114,9 @@ export class Replies {
     this.#shared = shared;
     this.#byWord = new Map(
       Object.entries(document.replies).map(([code, replies]) => [
-        code,
+        digitsOf(code),
         new Map(
-          Object.entries(replies).map(([word, reply]) => [
-            word === '*' ? word : (wordsOf(word)[0] ?? ''),
-            reply,
-          ]),
+          Object.entries(replies).map(([word, reply]) => [word === '*' ? word : phraseOf(word), reply]),
         ),
       ]),
     );
@@ -114,17 +129,26 @@ export class Replies {
     ].flatMap(tellingPart);
   }
 
-  /** What a text asks for: to be left alone, or no longer to be. */
+  /** What a text asks for: to be left alone, or no longer to be. Of two commands that it begins with, the longer holds. */
   commandIn(text: string, shortCode: string): 'stop' | 'start' | undefined {
     const words = wordsOf(text);
-    const { keyword } = this.#shared;
-    const shared = keyword !== undefined && shortCode === this.#shared.shortCode;
-    if (shared && words.length > 1 && words[0] === wordsOf(keyword)[0]) words.shift();
-    return (['stop', 'start'] as const).find((command) => {
+    const own = wordsOf(this.#shared.keyword ?? '');
+    const isShared = own.length > 0 && isSame(shortCode, this.#shared.shortCode);
+    if (isShared && words.length > own.length && beginsWith(words, own)) words.splice(0, own.length);
+    const lengthOf = (command: 'stop' | 'start') => {
       const { first, alone } = this.#document[command];
-      const [word = ''] = words;
-      return has(first, word) || (words.length === 1 && has(alone, word));
-    });
+      const whole = alone.filter((each) => phraseOf(each) === words.join(' '));
+      const fitting = [...first.filter((each) => beginsWith(words, wordsOf(each))), ...whole];
+      return Math.max(0, ...fitting.map((each) => wordsOf(each).length));
+    };
+    const [stop, start] = [lengthOf('stop'), lengthOf('start')];
+    if (stop === 0 && start === 0) return undefined;
+    return stop >= start ? 'stop' : 'start';
+  }
+
+  /** Whether a message to this number can be answered: short codes can, and the number that messages are sent from. */
+  canAnswerFrom(to: string): boolean {
+    return SHORT_CODE.test(to) || isSame(to, this.#shared.shortCode);
   }
 
   /** A text that is one of our own answers, or holds the beginning of one: a machine sends it. */
@@ -140,12 +164,22 @@ export class Replies {
 
   /** What a text is answered with; empty where it is not. `quotes`: the answer may quote it. */
   answerTo(text: string, shortCode: string, quotes: boolean): string {
-    const [word = ''] = wordsOf(text);
-    const own = this.#byWord.get(shortCode);
+    const words = wordsOf(text);
     const any = this.#byWord.get('*');
-    const found = own?.get(word) ?? own?.get('*') ?? any?.get(word) ?? any?.get('*');
-    return found === undefined ? '' : filled(quotes ? found.reply : found.unquoted, text, shortCode);
+    const found = replyIn(this.#byWord.get(digitsOf(shortCode)), words) ?? replyIn(any, words);
+    return found === undefined ? '' : quoting(quotes ? found.reply : found.unquoted, text, shortCode);
   }
+}
+
+type ByWord = ReadonlyMap<string, { reply: string; unquoted: string }>;
+
+/** The reply by the longest keyword that a text begins with, else that for any text. */
+function replyIn(byWord: ByWord | undefined, words: string[]) {
+  for (let count = Math.min(MOST_WORDS, words.length); count > 0; count -= 1) {
+    const found = byWord?.get(words.slice(0, count).join(' '));
+    if (found !== undefined) return found;
+  }
+  return byWord?.get('*');
 }
 
 /** Reads the document. Throws `RepliesError`: where it is wrong, nothing is answered wrongly. */
@@ -161,7 +195,51 @@ export function readReplies(file: string, shared?: Shared): Replies {
   if (yaml.problems !== undefined) throw new RepliesError(yaml.problems);
   const slips = slipsIn(Document, yaml, file, WORDS);
   if (slips.length > 0) throw new RepliesError(slips);
-  return new Replies(Document.parse(yaml.plain), shared);
+  const document = Document.parse(yaml.plain);
+  const twice = wordsTwice(document, yaml.lineOf, yaml.lineOfKey);
+  if (twice.length > 0) throw new RepliesError(twice.map((problem) => `${file}${problem}`));
+  return new Replies(document, shared);
+}
+
+/** A word of the document as it is written, where it stands, and what it is for. */
+type Placed = { word: string; line: string; role: string };
+
+/** Words that have two meanings: they are compared as texts are, so HELP and help are one. */
+function wordsTwice(
+  { stop, start, replies }: Document,
+  lineOf: (path: PropertyKey[]) => string,
+  lineOfKey: (path: PropertyKey[], key: string) => string,
+): string[] {
+  const commands = { stop, start };
+  const listed = (command: 'stop' | 'start', list: 'first' | 'alone') =>
+    commands[command][list].map((word, index): Placed => {
+      return { word, line: lineOf([command, list, index]), role: `${command}.${list}` };
+    });
+  const ofStop = [...listed('stop', 'first'), ...listed('stop', 'alone')];
+  const ofStart = [...listed('start', 'first'), ...listed('start', 'alone')];
+  const problems = ofStart.flatMap((word) => sameWord(ofStop, word));
+  const codes: Placed[] = [];
+  for (const [code, byWord] of Object.entries(replies)) {
+    const number = { word: code, line: lineOfKey(['replies'], code), role: 'replies' };
+    if (code !== '*') problems.push(...sameWord(codes, number));
+    codes.push(number);
+    const before: Placed[] = [];
+    for (const word of Object.keys(byWord)) {
+      if (word === '*') continue;
+      const placed = { word, line: lineOfKey(['replies', code], word), role: `replies.${code}` };
+      // What ends messages is never answered otherwise.
+      problems.push(...sameWord([...ofStop, ...before], placed));
+      before.push(placed);
+    }
+  }
+  return problems;
+}
+
+function sameWord(others: Placed[], { word, line, role }: Placed): string[] {
+  const other = others.find((each) => phraseOf(each.word) === phraseOf(word));
+  if (other === undefined) return [];
+  const where = `${other.word} (${other.role}) and ${word} (${role}, line ${line.slice(1)})`;
+  return [`${other.line}: ${where} are one word, with two meanings: keep one of the two`];
 }
 
 /** The words of a text as they are compared: without case, accents, or what stands between them. */
@@ -175,8 +253,25 @@ function wordsOf(text: string): string[] {
     .filter((word) => word !== '');
 }
 
-function has(words: string[], word: string): boolean {
-  return words.some((each) => wordsOf(each)[0] === word);
+/** A command or a keyword as it is compared: `OPT OUT`. */
+function phraseOf(text: string): string {
+  return wordsOf(text).join(' ');
+}
+
+function beginsWith(words: string[], first: string[]): boolean {
+  return first.length > 0 && first.every((word, index) => word === words[index]);
+}
+
+/** Short codes can be answered from; names and long numbers are senders that we may not be. */
+const SHORT_CODE = /^\d{3,8}$/;
+
+/** Whether two numbers are one, with or without a plus. */
+function isSame(one: string, other: string | undefined): boolean {
+  return other !== undefined && digitsOf(one) === digitsOf(other);
+}
+
+function digitsOf(number: string): string {
+  return number.replace('+', '');
 }
 
 function plain(text: string): string {
@@ -189,6 +284,15 @@ function tellingPart(answer: string): { part: string; whole: boolean }[] {
   const [longest = ''] = parts.toSorted((one, two) => two.length - one.length);
   if (longest.length >= TELLING) return [{ part: longest.slice(0, TELLING_MOST).trim(), whole: false }];
   return parts.length === 1 && longest !== '' ? [{ part: longest, whole: true }] : [];
+}
+
+/**
+ * Fills in a reply. Of the text it quotes as many characters as fit `QUOTING_SEGMENTS` SMS, with `...` behind a part; no
+ * character is cut in two.
+ */
+function quoting(words: string, text: string, shortCode: string): string {
+  const most = Math.max(QUOTING_SEGMENTS, segmentsOf(filled(words, '', shortCode)));
+  return cutToSegments(text, most, (part) => filled(words, part, shortCode));
 }
 
 /** What is quoted hides nothing: no control characters, and none that turn around what a person reads. */

@@ -35,7 +35,8 @@ const GREETING = "Hello from Africa's Talking!";
 const MOST_PHONES = 10_000;
 /** Longer texts are rather a mistake, and cost what they weigh. */
 const MOST_SEGMENTS = 10;
-const BODY_BYTES = 256 * 1024;
+/** Room for all of them as JSON that is indented, and for a text of ten SMS in escapes. */
+const BODY_BYTES = 1024 * 1024;
 
 /** The provider's word is waited for so long; then the answer is that it is queued (5 s are promised). */
 const WAIT_MS = 4_500;
@@ -43,7 +44,7 @@ const LOOK_MS = 150;
 
 const Wanted = z.object({
   phone: z
-    .union([z.string(), z.array(z.string()).max(MOST_PHONES)])
+    .union([z.string(), z.array(z.string())])
     .optional()
     .describe('With or without +; several by commas, or as an array.'),
   message: z.string().optional().describe(`Where there is none: ${GREETING}`),
@@ -170,10 +171,14 @@ async function answered(parts: SendersParts, id: string): Promise<SeenMessage[]>
 const NO_SHORT_CODE = { status: 503, error: 'AT_SHORTCODE is not set: there is nothing to send from' };
 
 const BAD_KEY = { status: 400, error: 'Idempotency-Key must be 1 to 200 characters' };
+const LONGEST_KEY = 200;
 
 /** An empty one, as a template leaves it that was not filled in, would make everybody's requests one. */
 function isKey(key: unknown): boolean {
-  return key === undefined || (typeof key === 'string' && key.trim() !== '' && key.length <= 200);
+  if (key === undefined) return true;
+  if (typeof key !== 'string' || key.trim() === '') return false;
+  // Node reads a header as Latin-1: each byte of a letter is a character of its own.
+  return [...Buffer.from(key, 'latin1').toString()].length <= LONGEST_KEY;
 }
 
 /** Why nothing of it can be sent; every number that is none is named. */

@@ -70,6 +70,21 @@ const REPORTED: Record<ReportStatus, MessageState> = {
   Expired: 'expired',
 };
 
+/** What a message's code says after a report that gives no reason: the status itself. */
+const CODES: Record<ReportStatus, string> = {
+  Sent: 'sent',
+  Submitted: 'submitted',
+  Buffered: 'buffered',
+  Success: 'success',
+  Failed: 'failed',
+  AbsentSubscriber: 'absent_subscriber',
+  Rejected: 'rejected',
+  Expired: 'expired',
+};
+
+/** Statuses that a reason explains: of one that went well it says nothing. */
+const EXPLAINED = new Set<ReportStatus>(['Buffered', 'Failed', 'AbsentSubscriber', 'Rejected', 'Expired']);
+
 /**
  * What the provider said of each message of a call. Those that are to be tried again stay queued, under another
  * key: they are another set, and the old key stands for an answer that was given. (Only the first answer under a
@@ -180,7 +195,8 @@ async function apply(tx: Db, { providerId, phone, status, reason, network }: Kep
     .set({
       state,
       ...(RANK[state] === RANK.delivered && { ended_at: sql<Date>`clock_timestamp()` }),
-      ...(reason !== null && { code: reason }),
+      // The reason goes with the state: that of the state before does not stay behind.
+      code: (EXPLAINED.has(status) ? reason : null) ?? CODES[status],
       ...(network !== null && { network }),
     })
     .where('provider_id', '=', providerId)

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
-import { segmentsOf } from '../flow/text.ts';
+import { cutToSegments, segmentsOf } from '../flow/text.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import { type Db, GuardFailed, lockDigest } from './accounts.ts';
@@ -14,6 +14,9 @@ const PER_PHONE_AND_DAY = 5;
 /** The day's number is counted in so many parts at the most, none of them smaller than this. */
 const MOST_PARTS = 64;
 const LEAST_OF_A_PART = 100;
+
+/** SMS of one text that the product writes by itself: what an operator may send as well (docs/sms.md). */
+const MOST_SEGMENTS = 10;
 
 const SMS_LOCK = 7_003;
 
@@ -118,6 +121,7 @@ export class Messages {
 
   /** Gives a promised message its words; false where it has some already. */
   async keep(tx: Db, call: string, body: string): Promise<boolean> {
+    const words = cutToSegments(body, MOST_SEGMENTS);
     const kept = await tx
       .updateTable('messages')
       .set({ state: 'queued' })
@@ -128,7 +132,7 @@ export class Messages {
     if (kept === undefined) return false;
     await tx
       .updateTable('sms_calls')
-      .set({ body: this.#seal(body, call), segments: segmentsOf(body) })
+      .set({ body: this.#seal(words, call), segments: segmentsOf(words) })
       .where('id', '=', call)
       .execute();
     return true;
@@ -140,7 +144,8 @@ export class Messages {
    */
   async rejectOptedOut(db: Db, call: string): Promise<void> {
     await sql`
-      update messages m set state = 'rejected', code = 'opted_out', ended_at = clock_timestamp()
+      update messages m set state = 'rejected', code = 'opted_out', status_code = null,
+        ended_at = clock_timestamp()
       from sms_calls c
       where c.id = ${call} and c.kind = 'bulk' and m.call_id = c.id and m.state = 'queued'
         and exists (select 1 from sms_opt_outs o where o.phone = m.phone and o.ended_at is null)`.execute(db);
@@ -173,7 +178,7 @@ export class Messages {
   async failed(tx: Db, call: string, code: string): Promise<void> {
     await tx
       .updateTable('messages')
-      .set({ state: 'failed', code, ended_at: sql<Date>`clock_timestamp()` })
+      .set({ state: 'failed', code, status_code: null, ended_at: sql<Date>`clock_timestamp()` })
       .where('call_id', '=', call)
       .where('state', '=', 'queued')
       .execute();
@@ -194,7 +199,7 @@ export class Messages {
     if (text === undefined) throw new GuardFailed();
     const revived = await tx
       .updateTable('messages')
-      .set({ state: 'queued', ended_at: null })
+      .set({ state: 'queued', code: null, status_code: null, provider: null, ended_at: null })
       .where('call_id', '=', call)
       .where('state', '=', 'failed')
       .where('provider_id', 'is', null)
@@ -254,7 +259,12 @@ export class Messages {
   async withdraw(tx: Db, call: string): Promise<void> {
     await tx
       .updateTable('messages')
-      .set({ state: 'failed', code: 'withdrawn', ended_at: sql<Date>`clock_timestamp()` })
+      .set({
+        state: 'failed',
+        code: 'withdrawn',
+        status_code: null,
+        ended_at: sql<Date>`clock_timestamp()`,
+      })
       .where('call_id', '=', call)
       .where('state', '=', 'queued')
       .execute();
@@ -265,7 +275,9 @@ export class Messages {
     wanted: NewCall,
     state: 'promised' | 'queued',
   ): Promise<{ call: string; ids: string[] }> {
-    const { kind, body, to, cause, sender, keyword, linkId, requestId } = wanted;
+    const { kind, to, cause, sender, keyword, linkId, requestId } = wanted;
+    // An operator is told of a text that is too long; nobody can be told here.
+    const body = cause === 'operator' ? wanted.body : cutToSegments(wanted.body, MOST_SEGMENTS);
     const phones = to.map((msisdn) => ({ msisdn, phone: this.#digests.phone(msisdn) }));
     if (cause === 'subscriber') {
       for (const { msisdn, phone } of phones) await this.#count(tx, msisdn, phone);

@@ -7,7 +7,9 @@ import { bytes } from './sql.ts';
 const OPT_OUT_LOCK = 7_007;
 
 /** Sender ids and short codes, as they are kept in words. Anything else could be somebody's number. */
-const SENDER = /^(?=.{1,14}$)[A-Za-z0-9 ._&-]*[A-Za-z][A-Za-z0-9 ._&-]*$|^\d{3,8}$/;
+const SENDER = /^(?=\P{C}{1,14}$)(?!.*@).*\p{L}.*$|^\d{3,8}$/u;
+/** So many digits could be a number, whatever stands between them. */
+const NUMBER_DIGITS = 9;
 
 /**
  * Who wants nothing more, and from whom. One row for each phone and sender: any that has not ended stops bulk
@@ -21,7 +23,7 @@ export class OptOuts {
   }
 
   /**
-   * The phone wants nothing more of this sender. `saidAt` is when, where a message says so by the provider's
+   * The phone wants nothing more of this sender; of anyone, where it is empty. `saidAt` is when, where a message says so by the provider's
    * clock: one that comes behind a later START changes nothing. False where it was so already.
    */
   async optOut(tx: Db, msisdn: string, sender: string, saidAt: Date | null = null): Promise<boolean> {
@@ -83,11 +85,10 @@ export class OptOuts {
     return new Set(rows.map(({ phone }) => bytes(phone).toString('hex')));
   }
 
-  /** What a sender is called in the tables: its name, or a digest where that could be a number of somebody's. */
+  /** What a sender is called in the tables: its name, nothing where none was named, or a digest where that could be a number of somebody's. */
   nameOf(sender: string): string {
-    return SENDER.test(sender) && !/\d{9}/.test(sender)
-      ? sender
-      : `#${this.#digests.key('sender', sender).toString('hex')}`;
+    const isWord = SENDER.test(sender) && (sender.match(/\p{N}/gu)?.length ?? 0) < NUMBER_DIGITS;
+    return isWord || sender === '' ? sender : `#${this.#digests.key('sender', sender).toString('hex')}`;
   }
 
   async #startedAfter(tx: Db, phone: Buffer, saidAt: Date): Promise<boolean> {

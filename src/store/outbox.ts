@@ -11,7 +11,7 @@ export type Outgoing = {
   kind: string;
   state: OutboxState;
   attempts: number;
-  /** Code of the last attempt that failed. */
+  /** Code of the last attempt, where that failed. */
   error: string | null;
   queuedAt: string;
   triedAt: string | null;
@@ -43,7 +43,8 @@ export async function endDelivery(
       ...(state === 'dead'
         ? { error: sql<string>`coalesce(error, 'expired')` }
         : { attempts: sql<number>`attempts + 1` }),
-      ...(error !== null && { error }),
+      // What has been delivered has no error, whatever earlier attempts met.
+      ...((error !== null || state === 'done') && { error }),
     })
     .where('id', '=', id)
     .where('state', '=', 'queued')
@@ -78,7 +79,7 @@ export async function kindOf(db: Db, id: string): Promise<string | undefined> {
 export async function reviveDelivery(tx: Db, id: string): Promise<{ id: string; kind: string } | undefined> {
   return tx
     .updateTable('outbox')
-    .set({ state: 'queued', attempts: 0, ended_at: null })
+    .set({ state: 'queued', attempts: 0, error: null, tried_at: null, ended_at: null })
     .where('id', '=', id)
     .where('state', 'in', ['dead', 'refused'])
     .returning(['id', 'kind'])
