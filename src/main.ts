@@ -15,7 +15,7 @@ import type { Known } from './flow/plan.ts';
 import { route } from './flow/service-code.ts';
 import { AFRICASTALKING } from './gateways/africastalking.ts';
 import { JSON_GATEWAY } from './gateways/json.ts';
-import { keepHouse } from './housekeeping.ts';
+import { HousekeepingFailed, keepHouse } from './housekeeping.ts';
 import { KeyLost, keptToken, tokenFile } from './kept.ts';
 import { lastWords, leaveAtOnce, leaveWell } from './leaving.ts';
 import { makeLog } from './log.ts';
@@ -165,9 +165,17 @@ async function main(): Promise<void> {
   // What was asked for, or closed, while there were no credentials.
   await tell();
   await queue.daily('housekeeping', async () => {
-    await tell();
-    const { unclosed } = await keepHouse({ ...engine, ...daysOf(config), db: kysely });
+    const further = { 'untold-tasks': tell };
+    const { unclosed, failures } = await keepHouse({
+      ...engine,
+      ...daysOf(config),
+      house: database.house,
+      further,
+    });
     if (unclosed > 0) log.warn({ unclosed }, 'tasks erased that nobody closed');
+    if (failures.length === 0) return;
+    log.error({ failures }, 'the housekeeping failed in part: it is tried again within the hour');
+    throw new HousekeepingFailed(failures);
   });
 
   watchMenus(SERVICES, knownOf, menus, {
@@ -236,7 +244,7 @@ async function runCommand(
       messages: config.messages,
       book: bookOf(config),
     });
-    const house = () => keepHouse({ ...keeping, ...daysOf(config), db: database.kysely });
+    const house = () => keepHouse({ ...keeping, ...daysOf(config), house: database.house });
     const say = (said: string) => void process.stdout.write(`${said}\n`);
     say(
       await run(
