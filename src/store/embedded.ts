@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   linkSync,
   mkdirSync,
   readFileSync,
@@ -33,7 +34,7 @@ export async function openEmbedded(
 ): Promise<{ pglite: PGlite; release(): Promise<void> }> {
   if (directory === undefined)
     return { pglite: await PGlite.create({ extensions: EXTENSIONS }), release: async () => {} };
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makePrivate(directory);
   const lock = join(directory, 'lock');
   hold(lock, directory);
   const beat = setInterval(() => touch(lock), BEAT_MS).unref();
@@ -47,6 +48,18 @@ export async function openEmbedded(
     await release();
     throw error;
   }
+}
+
+/**
+ * Makes a directory for this user alone, or closes one that is there to everybody else: PGlite makes its files as the
+ * umask says, so that the directory is what keeps other users of the machine out. Throws where it belongs to another
+ * user.
+ */
+function makePrivate(directory: string): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  if ((statSync(directory).mode & 0o077) !== 0) chmodSync(directory, 0o700);
+  const files = join(directory, 'postgres');
+  if (statSync(files, { throwIfNoEntry: false }) !== undefined) chmodSync(files, 0o700);
 }
 
 /** How often a holder touches its lock, and when one that is not touched is nobody's; in milliseconds. */
