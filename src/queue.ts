@@ -2,6 +2,7 @@ import { fromKysely, fromPglite, type JobResult, PgBoss } from 'pg-boss';
 import { codeOf, type Delivery, type Enqueue } from './effects/delivery.ts';
 import { type Db, GuardFailed } from './store/accounts.ts';
 import type { Database } from './store/database.ts';
+import { ownsQueue } from './store/queue-schema.ts';
 import { endDelivery, kindOf, noteAttempts, putOut, reviveDelivery } from './store/outbox.ts';
 
 /** How long jobs under way may take to finish when the process drains; in milliseconds. */
@@ -152,8 +153,13 @@ export async function startQueue(
   };
 }
 
-async function startBoss({ boss: reach }: Database, onError: (error: Error) => void): Promise<PgBoss> {
+async function startBoss(database: Database, onError: (error: Error) => void): Promise<PgBoss> {
+  const { boss: reach } = database;
+  const owns = await ownsQueue(database.kysely);
   const common = {
+    // Else the owner has made it (`installQueue`), and what wants an owner is left alone.
+    migrate: owns,
+    ...(!owns && { reindex: false as const }),
     persistWarnings: false,
     monitorVacuum: false,
     superviseIntervalSeconds: LOOK_SECONDS,

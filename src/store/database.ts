@@ -49,6 +49,8 @@ export type Database = {
   laneSql: Sql;
   /** What the queue connects through. */
   boss: { connectionString: string; pooler: Pooler } | { embedded: Embedded };
+  /** Runs as the owner of the tables, where one is named; else through the pool. */
+  asOwner<T>(run: (db: Kysely<Tables>) => Promise<T>): Promise<T>;
   /** Opens the connection of the housekeeping; to be closed after it. `lockMs`: its longest wait for a lock. */
   house(lockMs?: number): House;
   connections(): { total: number; idle: number; waiting: number };
@@ -94,18 +96,30 @@ export function openPostgres(
   const lane = connectTo(LANE_CONNECTIONS, QUICK_LOCK_MS);
   const prepared = pooler === 'none';
   const pools = [pool, single, lane];
+  const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
+  const house = (lockMs = HOUSE_LOCK_MS): House => {
+    const direct = adminUrl !== undefined || pooler === 'none';
+    const own = { ...HOUSE, ...(direct && { ...HOUSE_LIMITS, lock_timeout: lockMs }) };
+    const db = new Kysely<Tables>({
+      dialect: new PostgresDialect({ pool: connect(adminUrl ?? url, own, onLost) }),
+    });
+    return { db, alone: false, lockMs, close: () => db.destroy() };
+  };
   return {
     kind: 'postgres',
-    kysely: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }),
+    kysely,
     sql: patiently(statements(single, prepared), statements(pool, prepared)),
     laneSql: statements(lane, prepared),
     boss: { connectionString: url, pooler },
-    house: (lockMs = HOUSE_LOCK_MS) => {
-      const direct = adminUrl !== undefined || pooler === 'none';
-      const own = { ...HOUSE, ...(direct && { ...HOUSE_LIMITS, lock_timeout: lockMs }) };
-      const pool = connect(adminUrl ?? url, own, onLost);
-      const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
-      return { db, alone: false, lockMs, close: () => db.destroy() };
+    house,
+    asOwner: async (run) => {
+      if (adminUrl === undefined) return run(kysely);
+      const owner = house();
+      try {
+        return await run(owner.db);
+      } finally {
+        await owner.close();
+      }
     },
     connections: () => {
       const sum = (count: (pool: pg.Pool) => number) => pools.reduce((all, pool) => all + count(pool), 0);
@@ -151,6 +165,7 @@ export async function openEmbeddedDatabase(directory?: string): Promise<Database
     sql,
     laneSql: sql,
     boss: { embedded: pglite },
+    asOwner: (run) => run(kysely),
     house: (lockMs = HOUSE_LOCK_MS) => ({ db: kysely, alone: true, lockMs, close: async () => {} }),
     connections: () => ({ total: 1, idle: 0, waiting: 0 }),
     close: async () => {
