@@ -2,10 +2,11 @@
 import { sql } from 'kysely';
 import pg from 'pg';
 import t from 'tap';
+import { deadlineIn } from '../src/deadline.ts';
 import { keepHouse } from '../src/housekeeping.ts';
 import { startQueue } from '../src/queue.ts';
 import { openPostgres } from '../src/store/database.ts';
-import { migrateServer, RightsMissing } from '../src/store/migrate.ts';
+import { migrateServer } from '../src/store/migrate.ts';
 import { makePartitions, missingPartitions } from '../src/store/partitions.ts';
 import { installQueue } from '../src/store/queue-schema.ts';
 import { missingGrants } from '../src/store/rights.ts';
@@ -48,7 +49,7 @@ await client.query(`
   alter default privileges for role ${owner} grant select, insert, update, delete on tables to ${app};`);
 
 t.test('before the owner has migrated nothing is made', async (t) => {
-  await t.rejects(migrateServer(as(app), MIGRATIONS), RightsMissing);
+  await t.rejects(migrateServer(as(app), MIGRATIONS), { code: 'rights_missing' });
 });
 
 t.test('the role serves once the owner has migrated', async (t) => {
@@ -85,7 +86,6 @@ t.test('the role serves once the owner has migrated', async (t) => {
   await ran.promise;
   t.same(faults, [], 'the queue wants no right that it has not');
   const heard = { gateway: 'ixo', mode: 'cumulative', sessionId: 's1', msisdn: '+260970000001', serviceCode: '*7#' };
-  const { deadlineIn } = await import('../src/deadline.ts');
   t.match(await engine.takeTurn({ ...heard, text: '' } as never, deadlineIn(20_000)), { outcome: 'ok' });
 
   const keep = (house = () => db.house(100)) => keepHouse({ ...engine, house, messageDays: 30, deskDays: 90 });
@@ -112,7 +112,7 @@ t.test('the role serves once the owner has migrated', async (t) => {
   t.comment('a role that lacks a right on one table');
   await client.query(`revoke delete on tasks from ${app}`);
   t.match(await missingGrants(db.kysely as never), [/^grant usage on schema public/, /^grant select, insert, update, delete/]);
-  await t.rejects(migrateServer(as(app), MIGRATIONS), RightsMissing);
+  await t.rejects(migrateServer(as(app), MIGRATIONS), { code: 'rights_missing' });
   await queue.stop();
 });
 
@@ -121,3 +121,36 @@ async function weeks(db: Parameters<typeof makePartitions>[0]): Promise<{ names:
     where inhparent = 'turns'::regclass order by 1`.execute(db);
   return { names: rows.map((row) => row.name) };
 }
+
+t.test('every foreign key has an index that finds its rows', async (t) => {
+  const { rows } = await client.query(`
+    select conrelid::regclass::text as "table", (
+      select array_agg(attname::text order by at) from unnest(conkey) with ordinality k(num, at)
+      join pg_attribute on attrelid = conrelid and attnum = num) as columns
+    from pg_constraint f
+    where contype = 'f' and connamespace = 'public'::regnamespace and not exists (
+      select from pg_index i
+      where i.indrelid = f.conrelid and i.indisvalid
+        and (i.indkey::smallint[])[0:cardinality(f.conkey) - 1] @> f.conkey
+        -- Partial: only over what refers to anything at all.
+        and (i.indpred is null or pg_get_expr(i.indpred, i.indrelid) = (
+          select format('(%s IS NOT NULL)', attname) from pg_attribute where attrelid = f.conrelid and attnum = f.conkey[1])))`);
+  t.same(rows, []);
+  const { rows: all } = await client.query(`select from pg_constraint where contype = 'f' and connamespace = 'public'::regnamespace`);
+  t.ok(all.length >= 10, `${all.length} of them`);
+});
+
+t.test('what is looked for by its time, or by a phone within hours, has an index', async (t) => {
+  const { rows } = await client.query(`select regexp_replace(indexdef, '^.* ON public\\.(\\S+) USING btree ', '\\1 ') as has
+    from pg_indexes where schemaname = 'public' and indexdef ~ 'btree'`);
+  const has = new Set(rows.map((row) => row.has));
+  for (const wanted of [
+    'effects (at)',
+    'airtime_reports (recipient, at)',
+    'airtime_reports (at)',
+    'sms_requests (at)',
+    'ussd_notices (received_at)',
+    'pin_counters (at) WHERE nobody',
+  ])
+    t.ok(has.has(wanted), wanted);
+});
