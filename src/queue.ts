@@ -2,8 +2,8 @@ import { fromKysely, fromPglite, type JobResult, PgBoss } from 'pg-boss';
 import { codeOf, type Delivery, type Enqueue } from './effects/delivery.ts';
 import { type Db, GuardFailed } from './store/accounts.ts';
 import type { Database } from './store/database.ts';
-import { ownsQueue } from './store/queue-schema.ts';
 import { endDelivery, kindOf, noteAttempts, putOut, reviveDelivery } from './store/outbox.ts';
+import { ownsQueue } from './store/queue-schema.ts';
 
 /** How long jobs under way may take to finish when the process drains; in milliseconds. */
 const DRAIN_MS = 6_000;

@@ -22,7 +22,11 @@ nodes:
     options: [{ key: 1, label: Out, to: out }]
   out: { end: Bye }
 `);
-const SETTINGS = { documents: [HALL], codes: { codes: new Map<string, string>(), fallback: 'hall' }, ttl: 180_000 };
+const SETTINGS = {
+  documents: [HALL],
+  codes: { codes: new Map<string, string>(), fallback: 'hall' },
+  ttl: 180_000,
+};
 
 const { url: superuser } = await database(t);
 const name = new URL(superuser).pathname.slice(1);
@@ -82,13 +86,22 @@ t.test('the role serves once the owner has migrated', async (t) => {
   ]);
   await queue.daily('housekeeping', async () => {});
   const engine = await engineOn(db, { ...SETTINGS, enqueue: queue.enqueue });
-  await db.kysely.transaction().execute((tx) => queue.enqueue(tx, 'sms', { id: '00000000-0000-4000-8000-000000000001' }));
+  await db.kysely
+    .transaction()
+    .execute((tx) => queue.enqueue(tx, 'sms', { id: '00000000-0000-4000-8000-000000000001' }));
   await ran.promise;
   t.same(faults, [], 'the queue wants no right that it has not');
-  const heard = { gateway: 'ixo', mode: 'cumulative', sessionId: 's1', msisdn: '+260970000001', serviceCode: '*7#' };
+  const heard = {
+    gateway: 'ixo',
+    mode: 'cumulative',
+    sessionId: 's1',
+    msisdn: '+260970000001',
+    serviceCode: '*7#',
+  };
   t.match(await engine.takeTurn({ ...heard, text: '' } as never, deadlineIn(20_000)), { outcome: 'ok' });
 
-  const keep = (house = () => db.house(100)) => keepHouse({ ...engine, house, messageDays: 30, deskDays: 90 });
+  const keep = (house = () => db.house(100)) =>
+    keepHouse({ ...engine, house, messageDays: 30, deskDays: 90 });
   t.same((await keep()).failures, [], 'with nothing to make or drop its own housekeeping is whole');
   await sql`create table turns_20200106 partition of turns for values from ('2020-01-06') to ('2020-01-13')`.execute(
     ownerDb.kysely,
@@ -111,7 +124,10 @@ t.test('the role serves once the owner has migrated', async (t) => {
 
   t.comment('a role that lacks a right on one table');
   await client.query(`revoke delete on tasks from ${app}`);
-  t.match(await missingGrants(db.kysely as never), [/^grant usage on schema public/, /^grant select, insert, update, delete/]);
+  t.match(await missingGrants(db.kysely as never), [
+    /^grant usage on schema public/,
+    /^grant select, insert, update, delete/,
+  ]);
   await t.rejects(migrateServer(as(app), MIGRATIONS), { code: 'rights_missing' });
   await queue.stop();
 });
@@ -136,12 +152,15 @@ t.test('every foreign key has an index that finds its rows', async (t) => {
         and (i.indpred is null or pg_get_expr(i.indpred, i.indrelid) = (
           select format('(%s IS NOT NULL)', attname) from pg_attribute where attrelid = f.conrelid and attnum = f.conkey[1])))`);
   t.same(rows, []);
-  const { rows: all } = await client.query(`select from pg_constraint where contype = 'f' and connamespace = 'public'::regnamespace`);
+  const { rows: all } = await client.query(
+    `select from pg_constraint where contype = 'f' and connamespace = 'public'::regnamespace`,
+  );
   t.ok(all.length >= 10, `${all.length} of them`);
 });
 
 t.test('what is looked for by its time, or by a phone within hours, has an index', async (t) => {
-  const { rows } = await client.query(`select regexp_replace(indexdef, '^.* ON public\\.(\\S+) USING btree ', '\\1 ') as has
+  const { rows } =
+    await client.query(`select regexp_replace(indexdef, '^.* ON public\\.(\\S+) USING btree ', '\\1 ') as has
     from pg_indexes where schemaname = 'public' and indexdef ~ 'btree'`);
   const has = new Set(rows.map((row) => row.has));
   for (const wanted of [

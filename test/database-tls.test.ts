@@ -1,6 +1,6 @@
 /** In production a database on another machine is not spoken to without a word on TLS. */
 import t from 'tap';
-import { ConfigError, readConfig } from '../src/config.ts';
+import { type ConfigError, readConfig } from '../src/config.ts';
 
 const PRODUCTION = { NODE_ENV: 'production', PIN_ENCRYPTION_KEY: 'k1:0123456789abcdef0123456789abcdef' };
 const problemsOf = (more: Record<string, string>): string[] => {
@@ -24,11 +24,18 @@ t.test('refused, with what to write', async (t) => {
     'postgres://ussd:hush@[2001:db8::1]/ussd',
   ]) {
     const [problem = '', ...more] = problemsOf({ DATABASE_URL: url });
-    t.match(problem, /^DATABASE_URL: leads to another machine .* sslmode=verify-full .* sslmode=disable/, url);
+    t.match(
+      problem,
+      /^DATABASE_URL: leads to another machine .* sslmode=verify-full .* sslmode=disable/,
+      url,
+    );
     t.notMatch(problem, 'hush', 'the password is not said');
     t.same(more, []);
   }
-  const admin = { DATABASE_URL: 'postgres://127.0.0.1/ussd', DATABASE_ADMIN_URL: 'postgres://o:hush@db.example/ussd' };
+  const admin = {
+    DATABASE_URL: 'postgres://127.0.0.1/ussd',
+    DATABASE_ADMIN_URL: 'postgres://o:hush@db.example/ussd',
+  };
   t.match(problemsOf(admin), [/^DATABASE_ADMIN_URL: leads to another machine/]);
   t.match(problemsOf({ DATABASE_URL: 'postgres:///ussd', PGHOST: 'db.example' }), [/^DATABASE_URL: leads/]);
 });

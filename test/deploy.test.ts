@@ -238,11 +238,15 @@ t.test('the compose file keeps its containers apart and small', async (t) => {
     PIN_ENCRYPTION_KEY: 'k1:0123456789abcdef0123456789abcdef',
     SERVICE_CODES: '*1234#=ixo',
   };
-  t.match(readConfig(whole, ['ixo']), { databaseUrl: 'postgres://ussd:abc123@postgres:5432/ussd?sslmode=disable' });
+  t.match(readConfig(whole, ['ixo']), {
+    databaseUrl: 'postgres://ussd:abc123@postgres:5432/ussd?sslmode=disable',
+  });
 });
 
 t.test('the network policy, and whom the pods believe', async (t) => {
-  const Ports = z.array(z.object({ protocol: z.enum(['TCP', 'UDP']), port: z.union([z.int(), z.literal('http')]) })).min(1);
+  const Ports = z
+    .array(z.object({ protocol: z.enum(['TCP', 'UDP']), port: z.union([z.int(), z.literal('http')]) }))
+    .min(1);
   const { spec } = z
     .object({
       spec: z.object({

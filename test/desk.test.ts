@@ -361,7 +361,9 @@ t.test(
     await taskDelivery(db, farTasks, blind).deliver([third]);
     t.equal(fake.tasksOf({ reference: '1000003' }).length, 2);
 
-    t.comment('after an answer nothing is under way: it is created again a few seconds later, not after twenty');
+    t.comment(
+      'after an answer nothing is under way: it is created again a few seconds later, not after twenty',
+    );
     await query(`update tasks set state = 'closed', closed_at = now()`);
     const soon = () => query(`update tasks set tried_at = tried_at - interval '5 seconds'`);
     const fourth = await asks(tasks, '1000004');

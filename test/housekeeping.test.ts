@@ -121,7 +121,11 @@ t.test('a dump that holds turns: everything else goes, and turns go the night af
   t.equal(beside.failures.length, 1);
   t.same(await rowsLeft(), {}, 'and holds up no other');
   const again = await keep();
-  t.same(again.failures.map(({ step }) => step), ['turns'], 'as long as the dump lasts');
+  t.same(
+    again.failures.map(({ step }) => step),
+    ['turns'],
+    'as long as the dump lasts',
+  );
   t.same(await tables(), [OLDER, OLD]);
   t.match(await leftPartitions(db.kysely, 35), [{ name: OLDER, state: 'pending' }]);
   const failing = (await stepStates(db.kysely)).find(({ step }) => step === 'turns');
@@ -148,7 +152,9 @@ t.test('what a kill leaves: a detach that is pending, and a table that is not dr
   await killed.connect();
   const detach = killed.query(`alter table turns detach partition ${OLDER} concurrently`).catch(() => {});
   for (;;) {
-    const [waits] = await run(`select pid from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'concurrently'`);
+    const [waits] = await run(
+      `select pid from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'concurrently'`,
+    );
     if (waits !== undefined) break;
   }
   const [{ pid }] = (await run(
@@ -176,7 +182,9 @@ t.test('what a kill leaves: a detach that is pending, and a table that is not dr
 });
 
 t.test('a week of these days that an operator has detached is attached again', async (t) => {
-  const made = (await run(`select relname from pg_class where relname ~ '^turns_2' and relkind = 'r' order by 1`)) as {
+  const made = (await run(
+    `select relname from pg_class where relname ~ '^turns_2' and relkind = 'r' order by 1`,
+  )) as {
     relname: string;
   }[];
   const last = made.at(-1)?.relname ?? '';
@@ -275,7 +283,9 @@ t.test('in the embedded database', { skip: SCALE === 1 && 'only with TEST_SCALE'
   await sql`create table turns_20200106 partition of turns for values from ('2020-01-06') to ('2020-01-13')`.execute(
     embedded.kysely,
   );
-  await sql`create table turns_20191230 (like turns including defaults including constraints)`.execute(embedded.kysely);
+  await sql`create table turns_20191230 (like turns including defaults including constraints)`.execute(
+    embedded.kysely,
+  );
   t.match(await keep(embedded), { failures: [], removed: { 'weeks of turns': 2 } });
   t.same(await leftPartitions(embedded.kysely, 35), []);
 });

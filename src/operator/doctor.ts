@@ -3,8 +3,8 @@ import type { Kysely } from 'kysely';
 import type { Deadline } from '../flow/heard.ts';
 import type { KeyRing } from '../seal/keys.ts';
 import type { Database } from '../store/database.ts';
-import { keysFit, WrongKeys } from '../store/keyring.ts';
 import { type StepState, stepStates } from '../store/housekeeping.ts';
+import { keysFit, WrongKeys } from '../store/keyring.ts';
 import { leftPartitions, missingPartitions, RETENTION_DAYS } from '../store/partitions.ts';
 import { missingGrants, missingRights } from '../store/rights.ts';
 import { type Row, within } from '../store/sql.ts';
@@ -201,14 +201,14 @@ const weeks: Check = async ({ database }) => {
 };
 
 const housekeeping: Check = async ({ database }) => {
-  const remedy = 'npm run retention runs it at once and says what fails (docs/operations.md, UssdHousekeeping)';
+  const remedy =
+    'npm run retention runs it at once and says what fails (docs/operations.md, UssdHousekeeping)';
   const states = await stepStates(database.kysely);
   const left = await leftPartitions(database.kysely, RETENTION_DAYS);
   const late = states.filter(({ succeededAt }) => Date.now() - succeededAt > LATE_HOURS * 3_600_000);
   const wrong = states.filter((state) => state.code !== null || late.includes(state)).map(inStepWords);
   const half = left.map(({ name, state }) => `${name} is ${state} and not dropped`);
-  if (wrong.length + half.length > 0)
-    return { state: 'warn', said: [...wrong, ...half].join('; '), remedy };
+  if (wrong.length + half.length > 0) return { state: 'warn', said: [...wrong, ...half].join('; '), remedy };
   const [oldest] = states;
   if (oldest === undefined) return { state: 'ok', said: 'has not run yet; it runs every night' };
   return { state: 'ok', said: `all ${states.length} steps succeeded since ${isoMinute(oldest.succeededAt)}` };

@@ -32,7 +32,11 @@ const LANE_CONNECTIONS = 2;
  */
 const HOUSE_STATEMENT_MS = 60_000;
 const HOUSE_LOCK_MS = 10_000;
-const HOUSE = { max: 1, query_timeout: HOUSE_STATEMENT_MS + 5_000, application_name: 'ussd-gateway housekeeping' };
+const HOUSE = {
+  max: 1,
+  query_timeout: HOUSE_STATEMENT_MS + 5_000,
+  application_name: 'ussd-gateway housekeeping',
+};
 const HOUSE_LIMITS = {
   statement_timeout: HOUSE_STATEMENT_MS,
   idle_in_transaction_session_timeout: HOUSE_STATEMENT_MS,

@@ -208,11 +208,7 @@ export class Messages {
   async forget(db: Db, days: number, within?: Sweep): Promise<void> {
     const done = sql<boolean>`body is not null and ${olderThan('created_at', days)} and not exists (
       select 1 from messages m where m.call_id = sms_calls.id and m.state in ('promised', 'queued'))`;
-    await removeOld(
-      db,
-      { table: 'sms_calls', by: 'created_at', where: done, set: sql`body = null` },
-      within,
-    );
+    await removeOld(db, { table: 'sms_calls', by: 'created_at', where: done, set: sql`body = null` }, within);
     await removeOld(db, { table: 'sms_requests', by: 'at', where: olderThan('at', days) }, within);
   }
 

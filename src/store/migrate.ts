@@ -56,8 +56,7 @@ export async function migrateServer(url: string, folder: string, name = 'DATABAS
       await sql`select pg_advisory_xact_lock(${sql.lit(MIGRATION_LOCK)})`.execute(tx);
       const wanted = await missingRights(tx);
       if (wanted.length > 0 && (await isReady(tx, folder))) return [];
-      if (wanted.length > 0)
-        throw new RightsMissing(`${name}: a superuser has to run: ${wanted.join('; ')}`);
+      if (wanted.length > 0) throw new RightsMissing(`${name}: a superuser has to run: ${wanted.join('; ')}`);
       return migrate(tx, folder);
     });
   } finally {
