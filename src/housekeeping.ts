@@ -32,8 +32,8 @@ export type Housekeeping = Pick<
   deskDays: number;
   /** What else is to be done daily, by name. */
   further?: Record<string, () => Promise<unknown>>;
-  /** Milliseconds; for trying it out. */
-  limits?: { sliceMs?: number; runMs?: number };
+  /** Milliseconds, and rows of a batch; for trying it out. */
+  limits?: { sliceMs?: number; runMs?: number; rows?: number };
 };
 
 /** A step that left something undone, and why: an SQLSTATE, an error code, or `unfinished` where time ran out. */
@@ -67,7 +67,7 @@ type Step = {
  */
 export async function keepHouse(parts: Housekeeping): Promise<Kept> {
   const house = parts.house();
-  const { sliceMs = SLICE_MS, runMs = RUN_MS } = parts.limits ?? {};
+  const { sliceMs = SLICE_MS, runMs = RUN_MS, rows } = parts.limits ?? {};
   const until = performance.now() + runMs;
   const kept: Kept = { removed: {}, unclosed: 0, failures: [] };
   try {
@@ -81,7 +81,7 @@ export async function keepHouse(parts: Housekeeping): Promise<Kept> {
       const unfinished: Step[] = [];
       for (const step of steps) {
         const end = performance.now() + sliceMs;
-        const within = sweep(() => performance.now() > end);
+        const within = sweep(() => performance.now() > end, rows);
         const code = await runStep(house.db, step, within, kept);
         if (code !== undefined) kept.failures.push({ step: step.name, code });
         else if (within.unfinished) unfinished.push(step);

@@ -224,9 +224,10 @@ t.test('rows that somebody holds are left to the next run', async (t) => {
 
 t.test('a backlog goes in batches, and none of its tables keeps the others waiting', async (t) => {
   // More than one batch of each.
-  const rows = 10_500 * SCALE;
+  const rows = 2_500 * SCALE;
+  const batch = SCALE === 1 ? { rows: 1_000 } : {};
   await oldRows(rows);
-  const short = await keep(db, { sliceMs: 0, runMs: 0 });
+  const short = await keep(db, { sliceMs: 0, runMs: 0, ...batch });
   t.ok(short.failures.length >= 10, 'a run without time says what it has not finished');
   t.same(new Set(short.failures.map(({ code }) => code)), new Set(['unfinished']));
   const left = await rowsLeft();
@@ -236,7 +237,7 @@ t.test('a backlog goes in batches, and none of its tables keeps the others waiti
     'but has begun each',
   );
   const began = performance.now();
-  const whole = await keep();
+  const whole = await keep(db, batch);
   t.comment(`${rows} rows in each of 12 tables: ${Math.round(performance.now() - began)} ms`);
   t.match(whole, { failures: [], removed: { tasks: left.tasks, notices: left.ussd_notices } });
   t.same(await rowsLeft(), {});

@@ -43,7 +43,9 @@ export async function openEmbedded(
     rmSync(lock, { force: true });
   };
   try {
-    return { pglite: await PGlite.create(join(directory, 'postgres'), { extensions: EXTENSIONS }), release };
+    const pglite = await PGlite.create(join(directory, 'postgres'), { extensions: EXTENSIONS });
+    makePrivate(directory);
+    return { pglite, release };
   } catch (error) {
     await release();
     throw error;
@@ -59,7 +61,7 @@ function makePrivate(directory: string): void {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   if ((statSync(directory).mode & 0o077) !== 0) chmodSync(directory, 0o700);
   const files = join(directory, 'postgres');
-  if (statSync(files, { throwIfNoEntry: false }) !== undefined) chmodSync(files, 0o700);
+  if (((statSync(files, { throwIfNoEntry: false })?.mode ?? 0) & 0o077) !== 0) chmodSync(files, 0o700);
 }
 
 /** How often a holder touches its lock, and when one that is not touched is nobody's; in milliseconds. */
