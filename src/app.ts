@@ -87,6 +87,7 @@ export type AppParts = {
   json: Pick<JsonParts, 'ttl' | 'opens' | 'find' | 'close' | 'menuOf'> & { findKey: PartnerSettings['find'] };
   connections(): { total: number; idle: number; waiting: number };
   services: MetricsParts['services'];
+  housekeeping?: MetricsParts['housekeeping'];
   pinChecks: MetricsParts['pinChecks'];
   ping: HealthParts['ping'];
 };
@@ -156,6 +157,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     tasks: parts.desk.count,
     connections: parts.connections,
     services: parts.services,
+    ...(parts.housekeeping !== undefined && { housekeeping: parts.housekeeping }),
     pinChecks: parts.pinChecks,
   });
 

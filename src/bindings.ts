@@ -9,6 +9,7 @@ import { hearIncoming } from './sms/incoming.ts';
 import type { Replies } from './sms/replies.ts';
 import type { Db } from './store/accounts.ts';
 import type { RouterEvent } from './store/far-tasks.ts';
+import { stepStates } from './store/housekeeping.ts';
 import { credit } from './store/ledger.ts';
 import { hearReport, type SmsReport } from './store/message-reports.ts';
 import type { WantedMessages } from './store/message-view.ts';
@@ -101,6 +102,7 @@ export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
       view: (msisdn: string) => viewOf(slowly, digests.phone(msisdn), ttl),
       trail: (after: Parameters<typeof lookups.list>[1], limit: number) => lookups.list(db, after, limit),
     },
+    housekeeping: () => stepStates(db),
     /** A request for help from outside a turn. */
     askForHelp: async (request: Request, deadline: Deadline): Promise<void> => {
       await within(deadline, askForHelp({ db, tasks, enqueue, randomCode }, request));

@@ -16,6 +16,8 @@ export type Examined = {
   environment: string;
   /** Absent: the embedded database in `dataDir`. */
   databaseUrl?: string;
+  /** The same server as the owner of the tables; absent: `databaseUrl` is the owner's. */
+  databaseAdminUrl?: string;
   databasePooler: Pooler;
   dataDir: string;
   keyRing?: KeyRing;
@@ -101,7 +103,7 @@ function isThere(place: string): boolean {
 }
 
 async function examineDatabase(examined: Examined, migrations: string): Promise<Finding[]> {
-  const { databaseUrl, databasePooler, dataDir, keyRing, digestKey } = examined;
+  const { databaseUrl, databaseAdminUrl, databasePooler, dataDir, keyRing, digestKey } = examined;
   if (databaseUrl === undefined && !existsSync(join(dataDir, 'postgres'))) return [examinePlace(dataDir)];
   const file = keyFile(dataDir);
   const isKept = databaseUrl === undefined && existsSync(file);
@@ -111,7 +113,7 @@ async function examineDatabase(examined: Examined, migrations: string): Promise<
     database =
       databaseUrl === undefined
         ? await openEmbeddedDatabase(dataDir)
-        : openPostgres(databaseUrl, () => {}, databasePooler);
+        : openPostgres(databaseUrl, () => {}, databasePooler, databaseAdminUrl);
   } catch (error) {
     if (!(error instanceof DirectoryInUse)) throw error;
     const remedy = 'look at /health of that process, or stop it and ask again';

@@ -112,6 +112,7 @@ const Environment = z.object({
     )
     .default('info'),
   DATABASE_URL: url('postgres:', 'postgresql:').optional(),
+  DATABASE_ADMIN_URL: url('postgres:', 'postgresql:').optional(),
   DATABASE_POOLER: z.enum(['none', 'transaction'], 'must be none or transaction').default('none'),
   DATA_DIR: text.min(1).default('.data'),
   PIN_ENCRYPTION_KEY: text.transform(parsed(parseKeyRing)).optional(),
@@ -180,6 +181,8 @@ export type Config = {
   logLevel: string;
   dataDir: string;
   databaseUrl?: string;
+  /** The same database as the owner of its tables, for migrations and housekeeping; absent: `databaseUrl` owns them. */
+  databaseAdminUrl?: string;
   /** Whether connections are a transaction's only (PgBouncer's pool mode of that name). */
   databasePooler: 'none' | 'transaction';
   keyRing?: KeyRing;
@@ -263,6 +266,8 @@ export function readConfig(
     ...without(set, 'TWILIO_WORKFLOW_SID', 'TWILIO_ACCOUNT_SID'),
     ...without(set, 'TWILIO_EVENTS_URL', 'TWILIO_ACCOUNT_SID'),
   );
+  if (production) problems.push(...withoutTls(set, 'DATABASE_URL'), ...withoutTls(set, 'DATABASE_ADMIN_URL'));
+  problems.push(...without(set, 'DATABASE_ADMIN_URL', 'DATABASE_URL'));
   problems.push(...unknownServices(set, services), ...damaged(set));
   if (!result.success || problems.length > 0) throw new ConfigError(problems);
   const env = result.data;
@@ -273,6 +278,7 @@ export function readConfig(
     logLevel: env.LOG_LEVEL,
     dataDir: env.DATA_DIR,
     ...(env.DATABASE_URL !== undefined && { databaseUrl: env.DATABASE_URL }),
+    ...(env.DATABASE_ADMIN_URL !== undefined && { databaseAdminUrl: env.DATABASE_ADMIN_URL }),
     databasePooler: env.DATABASE_POOLER,
     ...(env.PIN_ENCRYPTION_KEY !== undefined && { keyRing: env.PIN_ENCRYPTION_KEY }),
     ...(env.DIGEST_KEY !== undefined && { digestKey: env.DIGEST_KEY }),
@@ -356,6 +362,37 @@ function together(set: Record<string, string | undefined>, ...names: string[]): 
 /** A variable that means nothing without another one. */
 function without(set: Record<string, string | undefined>, name: string, other: string): string[] {
   return set[name] !== undefined && set[other] === undefined ? [`${other}: is required with ${name}`] : [];
+}
+
+/** Parameters of a Postgres URL, and the variable of libpq, by which its author has decided about TLS. */
+const TLS_SAID = ['sslmode', 'ssl', 'sslrootcert', 'sslcert', 'sslkey'];
+
+/**
+ * Refuses a Postgres URL that leads to another machine and does not say whether TLS is wanted: the driver then speaks
+ * without it, password, phone numbers and all. Any `sslmode` will do, also `disable`, because it was chosen; so will
+ * PGSSLMODE. Loopback and Unix sockets need none. Problems never quote the URL, which holds a password.
+ */
+function withoutTls(set: Record<string, string | undefined>, name: string): string[] {
+  const value = set[name]?.trim() ?? '';
+  if (!URL.canParse(value) || set.PGSSLMODE !== undefined) return [];
+  const { hostname, searchParams: said } = new URL(value);
+  if (TLS_SAID.some((parameter) => (said.get(parameter) ?? '') !== '')) return [];
+  if (said.get('sslnegotiation') === 'direct') return [];
+  const host = said.get('host') || decoded(hostname) || set.PGHOST || 'localhost';
+  if (/^(\/|localhost$|127\.\d+\.\d+\.\d+$|\[?::1\]?$)/i.test(host)) return [];
+  return [
+    `${name}: leads to another machine and does not say whether TLS is wanted: add sslmode=verify-full to its query ` +
+      '(and sslrootcert=<file> where the server has a certificate authority of its own), or sslmode=disable where ' +
+      'the network between is private; the first parameter stands behind a question mark',
+  ];
+}
+
+function decoded(hostname: string): string {
+  try {
+    return decodeURIComponent(hostname);
+  } catch {
+    return hostname;
+  }
 }
 
 /** Codes that lead nowhere; also where another variable is wrong, so that all problems are said at once. */

@@ -42,9 +42,9 @@ import { type MessageLimits, Messages } from './store/messages.ts';
 import { Notices } from './store/notices.ts';
 import { OptOuts } from './store/opt-outs.ts';
 import { Orders } from './store/orders.ts';
-import { makePartitions } from './store/partitions.ts';
+import { makePartitions, missingPartitions } from './store/partitions.ts';
 import { Sessions } from './store/sessions.ts';
-import { type Row, type Sql, within } from './store/sql.ts';
+import { type Row, type Sql, SqlState, sqlState, within } from './store/sql.ts';
 import { Subscriptions } from './store/subscriptions.ts';
 import { Switches } from './store/switches.ts';
 import type { Tables } from './store/tables.ts';
@@ -157,7 +157,19 @@ export async function openEngine(database: Database, settings: EngineSettings): 
   const random = settings.randomCode ?? randomCode;
   const box = new Box(settings.ring, 'turns');
   const pending = new PendingPins(new Box(settings.ring, 'pins'));
-  await makePartitions(kysely);
+  // However many turns find no week at the same moment: it is made once.
+  let making: Promise<unknown> | undefined;
+  const makeWeeks = async (): Promise<void> => {
+    making ??= database.asOwner(makePartitions).finally(() => {
+      making = undefined;
+    });
+    await making;
+  };
+  await makeWeeks().catch(async (error: unknown) => {
+    // A role that may only read and write: the owner makes the weeks to come, and the doctor says where one is missing.
+    const isWriter = sqlState(error) === SqlState.insufficientPrivilege;
+    if (!isWriter || (await missingPartitions(kysely)).today) throw error;
+  });
   await seedInstruments(kysely, shippedCatalogue);
   const menus = await Menus.open(
     {
@@ -171,7 +183,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     ttl: settings.ttl,
     recalls: settings.recalls ?? true,
     documents: menus,
-    makePartitions: async () => void (await makePartitions(kysely)),
+    makePartitions: makeWeeks,
   });
   const switches = new Switches(database.sql);
   await switches.look();

@@ -1,5 +1,14 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 /** Secrets that are made where none is given, and kept in the data directory. */
@@ -27,7 +36,7 @@ export function tokenFile(directory: string): string {
 
 /** The generated token of an operator, made once; the directory too. */
 export function keptToken(directory: string): string {
-  mkdirSync(directory, { recursive: true });
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
   return keptSecret(tokenFile(directory), () => randomBytes(18).toString('base64url'));
 }
 
@@ -45,5 +54,7 @@ function keptSecret(file: string, make: () => string): string {
       rmSync(aside, { force: true });
     }
   }
+  // It may have been copied here, or restored, with the mode of another file.
+  if ((statSync(file).mode & 0o077) !== 0) chmodSync(file, 0o600);
   return readFileSync(file, 'utf8').trim();
 }

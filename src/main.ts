@@ -60,7 +60,7 @@ async function runCommand(
       messages: config.messages,
       book: bookOf(config),
     });
-    const house = () => keepHouse({ ...keeping, ...daysOf(config), db: database.kysely });
+    const house = () => keepHouse({ ...keeping, ...daysOf(config), house: database.house });
     const say = (said: string) => void process.stdout.write(`${said}\n`);
     say(
       await run(

@@ -4,6 +4,7 @@ import { type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { type Database, openEmbeddedDatabase, openPostgres, type Pooler } from './store/database.ts';
 import { hasDigestKey } from './store/keyring.ts';
 import { migrate, migrateServer } from './store/migrate.ts';
+import { installQueue } from './store/queue-schema.ts';
 
 /** How long a start waits for a database that is not up yet; in milliseconds. */
 const PATIENCE_MS = 30_000;
@@ -15,6 +16,8 @@ export class StartRefused extends Error {}
 export type Place = {
   /** Absent: the embedded database in `dataDir`. */
   databaseUrl?: string;
+  /** The same server as the owner of the tables, never through a pooler; absent: `databaseUrl` is the owner's. */
+  databaseAdminUrl?: string;
   databasePooler: Pooler;
   dataDir: string;
   /** A server's is always given; that of the embedded database is made where none is. */
@@ -30,9 +33,10 @@ export type Opened = { database: Database; ring: KeyRing; notes: string[] };
 export async function openDatabase(place: Place, log: Logger): Promise<Opened> {
   const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
   if (place.databaseUrl !== undefined && place.keyRing !== undefined) {
-    await patiently(log, () => migrateServer(place.databaseUrl as string, place.migrations));
+    await patiently(log, () => migrateOn(place, place.databaseUrl as string));
+    if (place.databaseAdminUrl !== undefined) await installQueue(place.databaseAdminUrl);
     return {
-      database: openPostgres(place.databaseUrl, onLost, place.databasePooler),
+      database: openPostgres(place.databaseUrl, onLost, place.databasePooler, place.databaseAdminUrl),
       ring: place.keyRing,
       notes: ['Postgres by DATABASE_URL'],
     };
@@ -54,11 +58,21 @@ export async function openDatabase(place: Place, log: Logger): Promise<Opened> {
 
 /** Migrates, and nothing else. Throws `StartRefused`. */
 export async function migrateAlone(place: Place, log: Logger): Promise<void> {
+  const { databaseUrl } = place;
   const applied =
-    place.databaseUrl === undefined
+    databaseUrl === undefined
       ? await migrateEmbedded(place)
-      : await patiently(log, () => migrateServer(place.databaseUrl as string, place.migrations));
+      : await patiently(log, () => migrateOn(place, databaseUrl));
+  // The service may then be of a role that makes nothing.
+  if (databaseUrl !== undefined) await installQueue(place.databaseAdminUrl ?? databaseUrl);
   log.info({ applied }, applied.length === 0 ? 'nothing to migrate' : 'migrated');
+}
+
+/** As the owner, where one is named. */
+function migrateOn({ databaseAdminUrl, migrations }: Place, databaseUrl: string): Promise<string[]> {
+  return databaseAdminUrl === undefined
+    ? migrateServer(databaseUrl, migrations)
+    : migrateServer(databaseAdminUrl, migrations, 'DATABASE_ADMIN_URL');
 }
 
 async function migrateEmbedded({ dataDir, migrations }: Place): Promise<string[]> {

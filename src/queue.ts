@@ -1,9 +1,10 @@
 import { fromKysely, fromPglite, type JobResult, PgBoss } from 'pg-boss';
-import type { Delivery, Enqueue } from './effects/delivery.ts';
+import { codeOf, type Delivery, type Enqueue } from './effects/delivery.ts';
 import { type Failing, failures } from './effects/failing.ts';
 import { type Db, GuardFailed } from './store/accounts.ts';
 import type { Database } from './store/database.ts';
 import { endDelivery, kindOf, noteAttempts, putOut, reviveDelivery } from './store/outbox.ts';
+import { ownsQueue } from './store/queue-schema.ts';
 
 /** How long jobs under way may take to finish when the process drains; in milliseconds. */
 const DRAIN_MS = 6_000;
@@ -42,6 +43,22 @@ export type QueueSettings = {
 
 /** Once a day, after midnight UTC has passed for every dial. */
 const DAILY = '17 2 * * *';
+
+/**
+ * What failed is tried again after 5 min, then at growing intervals of at most an hour: a dump that held up the
+ * housekeeping is over by then. It is another instance's after half an hour, in seconds: longer than the housekeeping
+ * takes (housekeeping.ts).
+ */
+const DAILY_RETRIES = {
+  retryLimit: 12,
+  retryDelay: 300,
+  retryBackoff: true,
+  retryDelayMax: 3_600,
+  expireInSeconds: 1_800,
+};
+
+/** A daily job failed; its message is the code of what failed. */
+class DailyFailed extends Error {}
 
 /** This process delivers nothing of that kind: another instance does. */
 class UnknownKind extends Error {
@@ -124,8 +141,13 @@ export async function startQueue(
     },
     retry: (id) => revive(kysely, known, id, send),
     daily: async (name, run) => {
-      await boss.createQueue(name, { retryLimit: 5, retryBackoff: true, expireInSeconds: 600 });
-      await boss.work(name, { batchSize: 1, pollingIntervalSeconds: 30 }, run);
+      await createQueue(boss, name, DAILY_RETRIES);
+      await boss.work(name, { batchSize: 1, pollingIntervalSeconds: 30 }, async () => {
+        // The queue keeps the error of a job as it is, and a message may quote values: a code only (RULINGS.md 13).
+        await run().catch((error: unknown) => {
+          throw new DailyFailed(codeOf(error));
+        });
+      });
       await boss.schedule(name, DAILY);
     },
     rest: async () => {
@@ -135,8 +157,13 @@ export async function startQueue(
   };
 }
 
-async function startBoss({ boss: reach }: Database, onError: (error: Error) => void): Promise<PgBoss> {
+async function startBoss(database: Database, onError: (error: Error) => void): Promise<PgBoss> {
+  const { boss: reach } = database;
+  const owns = await ownsQueue(database.kysely);
   const common = {
+    // Else the owner has made it (`installQueue`), and what wants an owner is left alone.
+    migrate: owns,
+    ...(!owns && { reindex: false as const }),
     persistWarnings: false,
     monitorVacuum: false,
     superviseIntervalSeconds: LOOK_SECONDS,

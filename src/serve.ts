@@ -16,7 +16,7 @@ import type { Known } from './flow/plan.ts';
 import { route } from './flow/service-code.ts';
 import { AFRICASTALKING } from './gateways/africastalking.ts';
 import { JSON_GATEWAY } from './gateways/json.ts';
-import { keepHouse } from './housekeeping.ts';
+import { HousekeepingFailed, keepHouse } from './housekeeping.ts';
 import { keptToken, tokenFile } from './kept.ts';
 import { type Running, shutDown } from './leaving.ts';
 import { watchMenus } from './menus.ts';
@@ -198,9 +198,17 @@ async function serveOn(
   // What was asked for, or closed, while there were no credentials.
   await tell();
   await queue.daily('housekeeping', async () => {
-    await tell();
-    const { unclosed } = await keepHouse({ ...engine, ...daysOf(config), db: kysely });
+    const further = { 'untold-tasks': tell };
+    const { unclosed, failures } = await keepHouse({
+      ...engine,
+      ...daysOf(config),
+      house: database.house,
+      further,
+    });
     if (unclosed > 0) log.warn({ unclosed }, 'tasks erased that nobody closed');
+    if (failures.length === 0) return;
+    log.error({ failures }, 'the housekeeping failed in part: it is tried again within the hour');
+    throw new HousekeepingFailed(failures);
   });
 
   const stopWatching = watchMenus(SERVICES, knownOf, menus, {

@@ -164,7 +164,13 @@ t.test('the manifest', async (t) => {
   const secrets = container.env.map(({ name }) => name);
   const unknown = [...Object.keys(settings), ...secrets].filter((name) => !documented.has(name));
   t.same(unknown, [], 'every variable is one');
-  t.same(secrets, ['DATABASE_URL', 'PIN_ENCRYPTION_KEY', 'DIGEST_KEY', 'OPERATOR_TOKEN']);
+  t.same(secrets, [
+    'DATABASE_URL',
+    'DATABASE_ADMIN_URL',
+    'PIN_ENCRYPTION_KEY',
+    'DIGEST_KEY',
+    'OPERATOR_TOKEN',
+  ]);
   t.same(
     container.env.map(({ valueFrom }) => valueFrom.secretKeyRef.key),
     secrets,
@@ -174,7 +180,7 @@ t.test('the manifest', async (t) => {
   ];
   const whole = {
     ...settings,
-    DATABASE_URL: 'postgres://user:password@host:5432/ussd',
+    DATABASE_URL: 'postgres://user:password@host:5432/ussd?sslmode=verify-full',
     PIN_ENCRYPTION_KEY: 'k1:0123456789abcdef0123456789abcdef',
     OPERATOR_TOKEN: 'prometheus:read:0123456789,ops:read+send+money+desk+admin:9876543210',
   };
@@ -200,6 +206,63 @@ t.test('the manifest', async (t) => {
   const Selects = z.object({ spec: z.object({ selector: z.unknown() }) });
   t.same(Selects.parse(manifest.get('Service')).spec.selector, matchLabels);
   t.same(Selects.parse(manifest.get('PodDisruptionBudget')).spec.selector, { matchLabels });
+});
+
+t.test('the compose file keeps its containers apart and small', async (t) => {
+  const Hardened = z.object({
+    restart: z.literal('unless-stopped'),
+    read_only: z.literal(true),
+    cap_drop: z.tuple([z.literal('ALL')]),
+    security_opt: z.tuple([z.literal('no-new-privileges:true')]),
+    mem_limit: z.string().regex(/^\d+[mg]$/),
+    logging: z.object({
+      driver: z.literal('json-file'),
+      options: z.object({ 'max-size': z.string(), 'max-file': z.string() }),
+    }),
+    privileged: z.undefined(),
+    ports: z.array(z.string().regex(/^127\.0\.0\.1:/, 'this machine only')).optional(),
+  });
+  const text = read('docker-compose.yml');
+  const { services } = z
+    .object({ services: z.record(z.string(), Hardened) })
+    .parse(parse(text, { merge: true }));
+  t.same(Object.keys(services), ['app', 'postgres', 'redis']);
+  t.notMatch(text, /(PASSWORD|TOKEN|KEY):-/, 'no secret has a default');
+  const { app } = z
+    .object({ app: z.object({ environment: z.record(z.string(), z.string()) }) })
+    .parse(parse(text, { merge: true }).services);
+  const usual = /:-(postgres:.*)\}$/.exec(app.environment.DATABASE_URL ?? '')?.[1] ?? '';
+  const whole = {
+    NODE_ENV: 'production',
+    DATABASE_URL: usual.replace(/\$\{.*?\}/, 'abc123'),
+    PIN_ENCRYPTION_KEY: 'k1:0123456789abcdef0123456789abcdef',
+    SERVICE_CODES: '*1234#=ixo',
+  };
+  t.match(readConfig(whole, ['ixo']), {
+    databaseUrl: 'postgres://ussd:abc123@postgres:5432/ussd?sslmode=disable',
+  });
+});
+
+t.test('the network policy, and whom the pods believe', async (t) => {
+  const Ports = z
+    .array(z.object({ protocol: z.enum(['TCP', 'UDP']), port: z.union([z.int(), z.literal('http')]) }))
+    .min(1);
+  const { spec } = z
+    .object({
+      spec: z.object({
+        podSelector: z.object({ matchLabels: z.record(z.string(), z.string()) }),
+        policyTypes: z.tuple([z.literal('Ingress'), z.literal('Egress')]),
+        ingress: z.array(z.object({ from: z.array(z.unknown()).min(1), ports: Ports })).min(1),
+        egress: z.array(z.object({ to: z.array(z.unknown()).min(1), ports: Ports })).min(1),
+      }),
+    })
+    .parse(manifest.get('NetworkPolicy'));
+  const { matchLabels } = Deployment.parse(manifest.get('Deployment')).spec.selector;
+  t.same(spec.podSelector.matchLabels, matchLabels, 'it is of these pods');
+  const out = spec.egress.flatMap(({ ports }) => ports.map(({ port }) => port));
+  t.same([...new Set(out)].sort(), [443, 53, 5432, 6379]);
+  for (const network of (settings.TRUSTED_PROXIES ?? '').split(','))
+    t.ok(Number(network.split('/')[1]) >= 24, `${network} is narrower than a network of pods`);
 });
 
 t.test('the commands of the runbook', async (t) => {

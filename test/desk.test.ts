@@ -360,6 +360,28 @@ t.test(
     await later();
     await taskDelivery(db, farTasks, blind).deliver([third]);
     t.equal(fake.tasksOf({ reference: '1000003' }).length, 2);
+
+    t.comment(
+      'after an answer nothing is under way: it is created again a few seconds later, not after twenty',
+    );
+    await query(`update tasks set state = 'closed', closed_at = now()`);
+    const soon = () => query(`update tasks set tried_at = tried_at - interval '5 seconds'`);
+    const fourth = await asks(tasks, '1000004');
+    fake.next('fail');
+    await taskDelivery(db, farTasks, router).deliver([fourth]);
+    await soon();
+    t.same([...(await taskDelivery(db, farTasks, router).deliver([fourth]))], []);
+    t.equal(fake.tasksOf({ reference: '1000004' }).length, 1);
+    await query(`update tasks set state = 'closed', closed_at = now()`);
+    const fifth = await asks(tasks, '1000005');
+    fake.next('drop');
+    await taskDelivery(db, farTasks, blind).deliver([fifth]);
+    await soon();
+    t.same(
+      [...(await taskDelivery(db, farTasks, blind).deliver([fifth]))],
+      [[fifth, 'uncertain']],
+      'without an answer it may be',
+    );
   },
 );
 

@@ -47,6 +47,7 @@ test('beside a running gateway all is well, twice, and nothing is changed', asyn
       'migrations',
       'keys',
       'partitions',
+      'housekeeping',
       'queue',
     ])
       t.match(said, new RegExp(`^ok +${name} `, 'm'));

@@ -1,6 +1,6 @@
 /** `npm start` with no variable set: everything it needs, it makes (CONTRACT.md section 8). */
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import {
@@ -60,7 +60,13 @@ t.test('a restart keeps the sessions', async (t) => {
   t.equal(await first.stop(), 0);
   t.notOk(existsSync(join(directory, 'lock')), 'the directory is let go');
 
+  // As a directory that somebody else had made, or that was restored.
+  for (const open of [directory, join(directory, 'postgres')]) chmodSync(open, 0o755);
+  chmodSync(join(directory, 'key'), 0o644);
   const second = await start(t, directory);
+  t.equal(mode(directory), '700', 'closed again at every open');
+  t.equal(mode(join(directory, 'postgres')), '700');
+  t.equal(mode(join(directory, 'key')), '600');
   t.match(await post(second.url, { text: '1' }), { outcome: 'replay', body: KNOW_MORE });
   const pricing = await post(second.url, { text: '1*2' });
   t.match(pricing, { outcome: 'ok', body: /^CON Pricing/ }, 'the session goes on');

@@ -40,7 +40,7 @@ const MAY: Record<string, string[]> = {
   'engine.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'judge.ts', 'turn.ts'],
   'housekeeping.ts': ['store', 'engine.ts'],
   'kept.ts': [],
-  'opening.ts': ['seal', 'store', 'kept.ts'],
+  'opening.ts': ['seal', 'store', 'kept.ts', 'queue.ts'],
   'leaving.ts': ['store', 'queue.ts'],
   'checkup.ts': ['seal', 'store', 'providers', 'operator', 'deadline.ts', 'kept.ts'],
   // What people use beside the running service: `main.ts` imports none of it.

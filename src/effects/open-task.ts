@@ -156,12 +156,13 @@ async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
   // Somebody at the desk took it while the far side did not: it is theirs.
   if (held.state === 'assigned') return undefined;
   if (held.tried === 'fresh') return 'uncertain';
-  await farTasks.tries(db, held.id, true);
+  await farTasks.tries(db, held.id, 'begins');
   try {
     const made = await router.create({ attributes, priority: held.priority });
     await adopt(far, held, made, held.version);
   } catch (error) {
-    if (error instanceof ProviderError && isNotDone(error)) await farTasks.tries(db, held.id, false);
+    if (error instanceof ProviderError && isNotDone(error)) await farTasks.tries(db, held.id, 'not done');
+    else if (error instanceof ProviderError && isOver(error)) await farTasks.tries(db, held.id, 'answered');
     throw error;
   }
   return undefined;
@@ -179,6 +180,15 @@ function adopt(
 /** The far side never heard of it, or said that it did nothing. */
 function isNotDone({ code, retryable }: ProviderError): boolean {
   return !retryable || code === 'unreachable' || /^http_4(?!08|09)\d\d/.test(code);
+}
+
+/**
+ * True where the call came to an end, whatever it did: it was answered. Then what is not there a few seconds later was
+ * not created. After 504 and 408 a server behind the one that answered may still be at work, and after no answer at all
+ * anybody may.
+ */
+function isOver({ code }: ProviderError): boolean {
+  return /^(http_5(?!04)\d\d|malformed|truncated|too_large)/.test(code);
 }
 
 /** The eight names of the reference, and ours (RULINGS.md 33). */

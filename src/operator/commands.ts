@@ -46,7 +46,11 @@ export type CommandParts = {
   /** The services that can be dialled. */
   services: string[];
   /** The daily housekeeping, at once: what it removed, by kind. */
-  house(): Promise<{ removed: Record<string, number>; unclosed: number }>;
+  house(): Promise<{
+    removed: Record<string, number>;
+    unclosed: number;
+    failures?: { step: string; code: string }[];
+  }>;
   enqueue: Enqueue;
   /** Says something to the operator at once, before the command has ended. */
   say(words: string): void;
@@ -228,10 +232,15 @@ const service: Command = async ({ db, services }, [what, name = '', ...more]) =>
 /** What the housekeeping does every night, now (docs/privacy.md says how long things are kept). */
 const retention: Command = async ({ house }, words) => {
   if (words.length > 0) throw new CommandRefused('say `retention` alone');
-  const { removed, unclosed } = await house();
+  const { removed, unclosed, failures = [] } = await house();
   const counts = Object.entries(removed).map(([kind, count]) => `${count} ${kind}`);
   const also = unclosed > 0 ? ` Of the tasks ${unclosed} had been closed by nobody.` : '';
-  return `Removed: ${counts.join(', ')}.${also}`;
+  const said = `Removed: ${counts.join(', ')}.${also}`;
+  if (failures.length === 0) return said;
+  const steps = failures.map(({ step, code }) => `${step} (${code})`);
+  throw new CommandRefused(
+    `these steps failed and are to be tried again: ${steps.join(', ')} (docs/operations.md). ${said}`,
+  );
 };
 
 /** What an operator may run beside the service. */

@@ -3,9 +3,10 @@ import type { Kysely } from 'kysely';
 import type { Deadline } from '../flow/heard.ts';
 import type { KeyRing } from '../seal/keys.ts';
 import type { Database } from '../store/database.ts';
+import { type StepState, stepStates } from '../store/housekeeping.ts';
 import { keysFit, WrongKeys } from '../store/keyring.ts';
-import { missingPartitions } from '../store/partitions.ts';
-import { missingRights } from '../store/rights.ts';
+import { leftPartitions, missingPartitions, RETENTION_DAYS } from '../store/partitions.ts';
+import { missingGrants, missingRights } from '../store/rights.ts';
 import { type Row, within } from '../store/sql.ts';
 
 /** One line of the doctor's. What is not well has a remedy. */
@@ -34,6 +35,8 @@ const WAITED_SECONDS = 300;
 const LONG_SECONDS = 60;
 /** Of the connections of the server. */
 const FULL = 0.8;
+/** Housekeeping runs daily: a step that has not succeeded for longer is late; in hours. */
+const LATE_HOURS = 36;
 const REDIS_MS = 2_000;
 
 /** What can be told of a database, in order; changes nothing. Where it is not reached nothing else is asked. */
@@ -134,8 +137,21 @@ const clock: Check = async (parts) => {
 
 const rights: Check = async ({ database }) => {
   // Of whatever tables there are.
-  const wanted = await missingRights(database.kysely as unknown as Kysely<unknown>);
-  if (wanted.length === 0) return { state: 'ok', said: 'the role may make, keep and drop what is needed' };
+  const wanted = await database.asOwner((db) => missingRights(db as unknown as Kysely<unknown>));
+  const grants = await missingGrants(database.kysely as unknown as Kysely<unknown>);
+  if (wanted.length === 0 && (grants ?? []).length === 0)
+    return { state: 'ok', said: 'the role may make, keep and drop what is needed' };
+  if (wanted.length === 0)
+    return {
+      state: 'FAIL',
+      said: 'the role of DATABASE_URL may not read and write everything',
+      remedy: `the owner has to run: ${grants?.join('; ')}`,
+    };
+  if (grants?.length === 0)
+    return {
+      state: 'ok',
+      said: 'the role reads and writes; its owner migrates, and makes and drops weeks of turns (docs/postgres.md)',
+    };
   return {
     state: 'FAIL',
     said: 'the role lacks some',
@@ -183,6 +199,29 @@ const weeks: Check = async ({ database }) => {
   const remedy = 'npm run retention makes them; the daily housekeeping should have';
   return { state: today ? 'FAIL' : 'warn', said: `of turns are missing: ${names.join(', ')}`, remedy };
 };
+
+const housekeeping: Check = async ({ database }) => {
+  const remedy =
+    'npm run retention runs it at once and says what fails (docs/operations.md, UssdHousekeeping)';
+  const states = await stepStates(database.kysely);
+  const left = await leftPartitions(database.kysely, RETENTION_DAYS);
+  const late = states.filter(({ succeededAt }) => Date.now() - succeededAt > LATE_HOURS * 3_600_000);
+  const wrong = states.filter((state) => state.code !== null || late.includes(state)).map(inStepWords);
+  const half = left.map(({ name, state }) => `${name} is ${state} and not dropped`);
+  if (wrong.length + half.length > 0) return { state: 'warn', said: [...wrong, ...half].join('; '), remedy };
+  const [oldest] = states;
+  if (oldest === undefined) return { state: 'ok', said: 'has not run yet; it runs every night' };
+  return { state: 'ok', said: `all ${states.length} steps succeeded since ${isoMinute(oldest.succeededAt)}` };
+};
+
+function inStepWords({ step, code, succeededAt }: StepState): string {
+  const how = code === null ? 'has not run' : `failed (${code})`;
+  return `${step} ${how}, succeeded last at ${isoMinute(succeededAt)}`;
+}
+
+function isoMinute(at: number): string {
+  return `${new Date(at).toISOString().slice(0, 16)}Z`;
+}
 
 const queue: Check = async (parts) => {
   const { there } = await one(parts, 'boss', `select to_regclass('pgboss.job') is not null as there`);
@@ -237,6 +276,7 @@ const CHECKS: [string, Check][] = [
   ['migrations', migrated],
   ['keys', keys],
   ['partitions', weeks],
+  ['housekeeping', housekeeping],
   ['queue', queue],
   ['connections', connections],
   ['transactions', transactions],

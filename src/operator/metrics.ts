@@ -24,6 +24,8 @@ export type MetricsParts = {
   connections(): { total: number; idle: number; waiting: number };
   /** Every service, and whether it is switched off. */
   services(): { service: string; off: boolean }[];
+  /** When each step of the housekeeping succeeded last; in milliseconds since 1970. */
+  housekeeping?(): Promise<{ step: string; succeededAt: number }[]>;
   /** How many checks of PINs have come to which verdict since the start. */
   pinChecks(): ReadonlyMap<string, number>;
 };
@@ -132,6 +134,17 @@ export function makeMetrics(parts: MetricsParts) {
       },
     });
   }
+  new Gauge({
+    name: 'ussd_housekeeping_last_success_timestamp_seconds',
+    help: 'When each step of the housekeeping last left nothing undone (Unix time); of one that never did, its first run',
+    labelNames: ['step'],
+    registers,
+    async collect() {
+      const steps = (await parts.housekeeping?.().catch(() => [])) ?? [];
+      this.reset();
+      for (const { step, succeededAt } of steps) this.set({ step }, succeededAt / 1000);
+    },
+  });
   new Gauge({
     name: 'ussd_database_connections',
     help: 'Connections of the pools by state; waiting counts those who want one',

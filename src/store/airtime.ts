@@ -3,6 +3,7 @@ import { type RawBuilder, type Selectable, sql } from 'kysely';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import { type Db, GuardFailed, lockDigest } from './accounts.ts';
+import { olderThan, removeOld, type Sweep } from './batches.ts';
 import type { Book, Ledger } from './ledger.ts';
 import type { Messages } from './messages.ts';
 import { resealColumn } from './reseal.ts';
@@ -269,11 +270,9 @@ export class Airtime {
   }
 
   /** Removes reports that nothing waits for any more. */
-  async forgetReports(db: Db): Promise<void> {
-    await db
-      .deleteFrom('airtime_reports')
-      .where('at', '<', sql<Date>`now() - ${REPORT_HOURS} * interval '1 hour'`)
-      .execute();
+  async forgetReports(db: Db, within?: Sweep): Promise<void> {
+    const where = olderThan('at', REPORT_HOURS / 24);
+    await removeOld(db, { table: 'airtime_reports', by: 'at', where }, within);
   }
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */

@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { Db } from './accounts.ts';
+import { olderThan, removeOld, type Sweep } from './batches.ts';
 
 /** After so many tries without a right one in between, nothing is checked until then (CONTRACT.md section 2). */
 const LOCKS = sql<Date | null>`case
@@ -7,6 +8,9 @@ const LOCKS = sql<Date | null>`case
   when pin_counters.tries + 1 = 6 then clock_timestamp() + interval '24 hours'
   when pin_counters.tries + 1 = 3 then clock_timestamp() + interval '15 minutes'
   else pin_counters.locked_until end`;
+
+/** Days that attempts, and counters of IDs that are no account, are kept: longer than any dial lives. */
+const ATTEMPT_DAYS = 3;
 
 /** What tries are counted by; `nobody`: an ID that is no account this phone may log in to. */
 export type CounterKey = { key: Buffer; nobody: boolean };
@@ -98,8 +102,10 @@ export class Attempts {
   }
 
   /** Attempts older than any dial, and counters of IDs that are nobody's, are not asked for again. */
-  async forget(): Promise<void> {
-    await sql`delete from pin_attempts where at < now() - interval '3 days'`.execute(this.#db);
-    await sql`delete from pin_counters where nobody and at < now() - interval '3 days'`.execute(this.#db);
+  async forget(db: Db, within?: Sweep): Promise<void> {
+    const old = olderThan('at', ATTEMPT_DAYS);
+    await removeOld(db, { table: 'pin_attempts', by: 'at', where: old }, within);
+    const where = sql<boolean>`nobody and ${old}`;
+    await removeOld(db, { table: 'pin_counters', by: 'at', where }, within);
   }
 }

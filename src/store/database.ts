@@ -26,6 +26,21 @@ const SINGLE_CONNECTIONS = 4;
 const PATIENT = 3;
 /** One batch of reads and one of writes at a time: more lanes shrink the batches and lose. */
 const LANE_CONNECTIONS = 2;
+/**
+ * The housekeeping's own connection. It waits longer for a lock than a turn may, because nothing waits behind it
+ * meanwhile: a detach that waits for a dump holds no lock that a turn wants. Batches have limits of their own.
+ */
+const HOUSE_STATEMENT_MS = 60_000;
+const HOUSE_LOCK_MS = 10_000;
+const HOUSE = {
+  max: 1,
+  query_timeout: HOUSE_STATEMENT_MS + 5_000,
+  application_name: 'ussd-gateway housekeeping',
+};
+const HOUSE_LIMITS = {
+  statement_timeout: HOUSE_STATEMENT_MS,
+  idle_in_transaction_session_timeout: HOUSE_STATEMENT_MS,
+};
 /** The pool may hold several dead connections that it has not heard of yet. */
 const ATTEMPTS = 3;
 
@@ -38,7 +53,24 @@ export type Database = {
   laneSql: Sql;
   /** What the queue connects through. */
   boss: { connectionString: string; pooler: Pooler } | { embedded: Embedded };
+  /** Runs as the owner of the tables, where one is named; else through the pool. */
+  asOwner<T>(run: (db: Kysely<Tables>) => Promise<T>): Promise<T>;
+  /** Opens the connection of the housekeeping; to be closed after it. `lockMs`: its longest wait for a lock. */
+  house(lockMs?: number): House;
   connections(): { total: number; idle: number; waiting: number };
+  close(): Promise<void>;
+};
+
+/**
+ * A connection apart from the pools, without their limits: removing what is old may take longer than a turn may.
+ * Every wait has a limit all the same. It is the owner's of the tables, where one is named (`DATABASE_ADMIN_URL`).
+ */
+export type House = {
+  db: Kysely<Tables>;
+  /** The database has no other connection. */
+  alone: boolean;
+  /** Longest wait for a lock, in milliseconds. */
+  lockMs: number;
   close(): Promise<void>;
 };
 
@@ -51,8 +83,16 @@ type Embedded = Awaited<ReturnType<typeof openEmbedded>>['pglite'];
  */
 export type Pooler = 'none' | 'transaction';
 
-/** Opens a Postgres server by URL. Nothing is connected yet; a terminated connection is only replaced. */
-export function openPostgres(url: string, onLost: (error: Error) => void, pooler: Pooler = 'none'): Database {
+/**
+ * Opens a Postgres server by URL. Nothing is connected yet; a terminated connection is only replaced. `adminUrl`: as
+ * the owner of the tables, and never through a pooler.
+ */
+export function openPostgres(
+  url: string,
+  onLost: (error: Error) => void,
+  pooler: Pooler = 'none',
+  adminUrl?: string,
+): Database {
   const connectTo = (max: number, lockMs: number) =>
     connect(url, { max, ...(pooler === 'none' && limits(lockMs)) }, onLost);
   const pool = connectTo(CONNECTIONS, LOCK_MS);
@@ -60,12 +100,31 @@ export function openPostgres(url: string, onLost: (error: Error) => void, pooler
   const lane = connectTo(LANE_CONNECTIONS, QUICK_LOCK_MS);
   const prepared = pooler === 'none';
   const pools = [pool, single, lane];
+  const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
+  const house = (lockMs = HOUSE_LOCK_MS): House => {
+    const direct = adminUrl !== undefined || pooler === 'none';
+    const own = { ...HOUSE, ...(direct && { ...HOUSE_LIMITS, lock_timeout: lockMs }) };
+    const db = new Kysely<Tables>({
+      dialect: new PostgresDialect({ pool: connect(adminUrl ?? url, own, onLost) }),
+    });
+    return { db, alone: false, lockMs, close: () => db.destroy() };
+  };
   return {
     kind: 'postgres',
-    kysely: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }),
+    kysely,
     sql: patiently(statements(single, prepared), statements(pool, prepared)),
     laneSql: statements(lane, prepared),
     boss: { connectionString: url, pooler },
+    house,
+    asOwner: async (run) => {
+      if (adminUrl === undefined) return run(kysely);
+      const owner = house();
+      try {
+        return await run(owner.db);
+      } finally {
+        await owner.close();
+      }
+    },
     connections: () => {
       const sum = (count: (pool: pg.Pool) => number) => pools.reduce((all, pool) => all + count(pool), 0);
       return {
@@ -110,6 +169,8 @@ export async function openEmbeddedDatabase(directory?: string): Promise<Database
     sql,
     laneSql: sql,
     boss: { embedded: pglite },
+    asOwner: (run) => run(kysely),
+    house: (lockMs = HOUSE_LOCK_MS) => ({ db: kysely, alone: true, lockMs, close: async () => {} }),
     connections: () => ({ total: 1, idle: 0, waiting: 0 }),
     close: async () => {
       await pglite.close();

@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { Db } from './accounts.ts';
+import { countRemoved, olderThan, type Sweep } from './batches.ts';
 import { bytes } from './sql.ts';
 
 /** What an effect is one of: the turn that first showed the screen being answered, and its place in the answer. */
@@ -38,11 +39,16 @@ export async function whoDid(db: Db, { shown, ordinal }: EffectKey): Promise<Doe
   );
 }
 
-/** Removes what dials of more than `days` ago made happen: their turns are gone, and nothing is answered there. */
-export async function forgetEffects(db: Db, days: number): Promise<number> {
-  const gone = await db
-    .deleteFrom('effects')
-    .where(sql<boolean>`day < (now() at time zone 'utc')::date - ${days}::int`)
-    .executeTakeFirst();
-  return Number(gone.numDeletedRows);
+/**
+ * Removes what dials of more than `days` ago made happen: their turns are gone, and nothing is answered there. By the
+ * time first, because a day may hold more rows than a batch; then what the day of the dial still names. Returns how
+ * many rows.
+ */
+export async function forgetEffects(db: Db, days: number, within?: Sweep): Promise<number> {
+  const old = sql<boolean>`day < (now() at time zone 'utc')::date - ${days}::int`;
+  const backlog = sql<boolean>`${old} and ${olderThan('at', days)}`;
+  return (
+    (await countRemoved(db, { table: 'effects', by: 'at', where: backlog }, within)) +
+    (await countRemoved(db, { table: 'effects', by: 'day', where: old }, within))
+  );
 }

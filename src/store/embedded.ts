@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  chmodSync,
   cpSync,
   existsSync,
   constants as fsConstants,
@@ -39,7 +40,7 @@ export async function openEmbedded(
 ): Promise<{ pglite: PGlite; release(): Promise<void> }> {
   if (directory === undefined)
     return { pglite: await PGlite.create({ extensions: EXTENSIONS }), release: async () => {} };
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makePrivate(directory);
   const lock = join(directory, 'lock');
   hold(lock, directory);
   const beat = setInterval(() => touch(lock), BEAT_MS).unref();
@@ -50,7 +51,9 @@ export async function openEmbedded(
   const data = join(directory, 'postgres');
   try {
     if (!existsSync(data)) copySnapshot(data);
-    return { pglite: await PGlite.create(data, { extensions: EXTENSIONS }), release };
+    const pglite = await PGlite.create(data, { extensions: EXTENSIONS });
+    makePrivate(directory);
+    return { pglite, release };
   } catch (error) {
     await release();
     throw error;
@@ -93,6 +96,18 @@ function copySnapshot(data: string): void {
     // A full disk or a half-removed snapshot: PGlite begins from nothing, and says what is wrong if it cannot.
     rmSync(aside, { recursive: true, force: true });
   }
+}
+
+/**
+ * Makes a directory for this user alone, or closes one that is there to everybody else: PGlite makes its files as the
+ * umask says, so that the directory is what keeps other users of the machine out. Throws where it belongs to another
+ * user.
+ */
+function makePrivate(directory: string): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  if ((statSync(directory).mode & 0o077) !== 0) chmodSync(directory, 0o700);
+  const files = join(directory, 'postgres');
+  if (((statSync(files, { throwIfNoEntry: false })?.mode ?? 0) & 0o077) !== 0) chmodSync(files, 0o700);
 }
 
 /** How often a holder touches its lock, and when one that is not touched is nobody's; in milliseconds. */

@@ -15,6 +15,12 @@ const LEASE_SECONDS = 10;
 const UNCERTAIN_SECONDS = 20;
 
 /**
+ * The same where the try was answered, but not with the task, in seconds: nothing is under way any more, and what was
+ * created is listed by then. The first repeat of the queue comes about then; people in need wait for it.
+ */
+const ANSWERED_SECONDS = 3;
+
+/**
  * A task that the far side lets go is handed over anew so often; then it stays with the desk: a workflow that lets go
  * of everything would otherwise be asked for ever.
  */
@@ -122,11 +128,16 @@ export class FarTasks {
       .execute();
   }
 
-  /** Creating it at the far side begins, or has surely not happened: then the next try need not ask first. */
-  async tries(db: Db, id: string, begins: boolean): Promise<void> {
+  /**
+   * Records how a try to create it at the task router stands: it begins; it was answered, so that no call is under way
+   * any more; or it has surely not happened: then the next try need not look first.
+   */
+  async tries(db: Db, id: string, how: 'begins' | 'answered' | 'not done'): Promise<void> {
+    const left = UNCERTAIN_SECONDS - ANSWERED_SECONDS;
+    const answered = sql<Date>`clock_timestamp() - ${left} * interval '1 second'`;
     await db
       .updateTable('tasks')
-      .set({ tried_at: begins ? now() : null })
+      .set({ tried_at: how === 'begins' ? now() : how === 'answered' ? answered : null })
       .where('id', '=', id)
       .execute();
   }

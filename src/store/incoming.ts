@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import { type Db, lockDigest } from './accounts.ts';
+import { countRemoved, olderThan, type Sweep } from './batches.ts';
 import { resealColumn } from './reseal.ts';
 import { bytes } from './sql.ts';
 
@@ -84,12 +85,8 @@ export class IncomingMessages {
   }
 
   /** Deletes what came more than `days` ago. */
-  async forget(db: Db, days: number): Promise<number> {
-    const gone = await db
-      .deleteFrom('sms_incoming')
-      .where('at', '<', sql<Date>`now() - ${days} * interval '1 day'`)
-      .executeTakeFirst();
-    return Number(gone.numDeletedRows);
+  async forget(db: Db, days: number, within?: Sweep): Promise<number> {
+    return countRemoved(db, { table: 'sms_incoming', by: 'at', where: olderThan('at', days) }, within);
   }
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */

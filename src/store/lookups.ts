@@ -3,6 +3,7 @@ import { sql } from 'kysely';
 import { type Box, SealError } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import type { Db } from './accounts.ts';
+import { countRemoved, olderThan, type Sweep } from './batches.ts';
 import { type Cursor, isoTime } from './cursor.ts';
 import { resealColumn } from './reseal.ts';
 
@@ -67,12 +68,8 @@ export class Lookups {
   }
 
   /** Deletes what is older than `days`. Returns how many. */
-  async forget(db: Db, days: number): Promise<number> {
-    const gone = await db
-      .deleteFrom('lookups')
-      .where('at', '<', sql<Date>`now() - ${days} * interval '1 day'`)
-      .executeTakeFirst();
-    return Number(gone.numDeletedRows);
+  async forget(db: Db, days: number, within?: Sweep): Promise<number> {
+    return countRemoved(db, { table: 'lookups', by: 'at', where: olderThan('at', days) }, within);
   }
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import type { Digests } from '../seal/digests.ts';
 import type { Db } from './accounts.ts';
+import { olderThan, removeOld, type Sweep } from './batches.ts';
 import type { Call } from './messages.ts';
 import { bytes } from './sql.ts';
 import type { MessageState, ReportStatus } from './tables.ts';
@@ -158,11 +159,8 @@ export async function hearReport(
 }
 
 /** Removes reports that nothing waits for any more. */
-export async function forgetSmsReports(db: Db): Promise<void> {
-  await db
-    .deleteFrom('sms_reports')
-    .where('at', '<', sql<Date>`now() - ${REPORT_HOURS} * interval '1 hour'`)
-    .execute();
+export async function forgetSmsReports(db: Db, within?: Sweep): Promise<void> {
+  await removeOld(db, { table: 'sms_reports', by: 'at', where: olderThan('at', REPORT_HOURS / 24) }, within);
 }
 
 /** In one order, so that two calls cannot wait for one another. */

@@ -4,6 +4,7 @@ import { cutToSegments, segmentsOf } from '../flow/text.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import { type Db, GuardFailed, lockDigest } from './accounts.ts';
+import { olderThan, removeOld, type Sweep } from './batches.ts';
 import { resealColumn } from './reseal.ts';
 import { bytes } from './sql.ts';
 import type { Tables } from './tables.ts';
@@ -209,16 +210,11 @@ export class Messages {
   }
 
   /** Removes texts that nobody will send or ask for, and the keys of requests; after so many days. */
-  async forget(db: Db, days: number): Promise<void> {
-    await sql`
-      update sms_calls c set body = null
-      where c.body is not null and c.created_at < now() - ${days} * interval '1 day'
-        and not exists (
-          select 1 from messages m where m.call_id = c.id and m.state in ('promised', 'queued'))`.execute(db);
-    await db
-      .deleteFrom('sms_requests')
-      .where('at', '<', sql<Date>`now() - ${days} * interval '1 day'`)
-      .execute();
+  async forget(db: Db, days: number, within?: Sweep): Promise<void> {
+    const done = sql<boolean>`body is not null and ${olderThan('created_at', days)} and not exists (
+      select 1 from messages m where m.call_id = sms_calls.id and m.state in ('promised', 'queued'))`;
+    await removeOld(db, { table: 'sms_calls', by: 'created_at', where: done, set: sql`body = null` }, within);
+    await removeOld(db, { table: 'sms_requests', by: 'at', where: olderThan('at', days) }, within);
   }
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */

@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { Kysely, PostgresAdapter, PostgresDialect, sql } from 'kysely';
 import { FileMigrationProvider, Migrator } from 'kysely/migration';
 import pg from 'pg';
-import { missingRights } from './rights.ts';
+import { missingGrants, missingRights } from './rights.ts';
 
 /** Migrations may take long on a large database; everything else waits behind them only at a start. */
 const MIGRATION_MS = 300_000;
@@ -51,9 +51,11 @@ async function isCurrent(db: Kysely<unknown>, folder: string): Promise<boolean> 
 /**
  * The same on a Postgres server by URL, also through a pooler in transaction mode: all of it is one transaction, and
  * its limits and its lock are that transaction's. (Kysely's own lock is a session's, which a pooler leaves behind on
- * a connection of somebody else, so that the next instance waits for ever.) Throws `RightsMissing`.
+ * a connection of somebody else, so that the next instance waits for ever.) A role that may only read and write
+ * migrates nothing, and needs not where all of it is applied. `name`: of the variable that the URL is from. Throws
+ * `RightsMissing`.
  */
-export async function migrateServer(url: string, folder: string): Promise<string[]> {
+export async function migrateServer(url: string, folder: string, name = 'DATABASE_URL'): Promise<string[]> {
   const pool = new pg.Pool({
     connectionString: url,
     max: 1,
@@ -68,13 +70,23 @@ export async function migrateServer(url: string, folder: string): Promise<string
         set_config('lock_timeout', ${String(LOCK_MS)}, true)`.execute(tx);
       await sql`select pg_advisory_xact_lock(${sql.lit(MIGRATION_LOCK)})`.execute(tx);
       const wanted = await missingRights(tx);
-      if (wanted.length > 0)
-        throw new RightsMissing(`DATABASE_URL: a superuser has to run: ${wanted.join('; ')}`);
+      if (wanted.length > 0 && (await isReady(tx, folder))) return [];
+      if (wanted.length > 0) throw new RightsMissing(`${name}: a superuser has to run: ${wanted.join('; ')}`);
       return migrate(tx, folder);
     });
   } finally {
     await db.destroy();
   }
+}
+
+/** Whether a role that may make nothing can serve: nothing is left to migrate, and it may read and write all of it. */
+async function isReady(db: Kysely<unknown>, folder: string): Promise<boolean> {
+  const grants = await missingGrants(db);
+  if (grants === undefined || grants.length > 0) return false;
+  const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(db);
+  const applied = new Set(rows.map(({ name }) => name));
+  const files = (await fs.readdir(folder)).filter((file) => file.endsWith('.ts'));
+  return files.every((file) => applied.has(file.slice(0, -'.ts'.length)));
 }
 
 /** Takes no lock of its own: whoever migrates through it holds one already. */

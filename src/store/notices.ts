@@ -4,6 +4,7 @@ import { route, type ServiceCodes } from '../flow/service-code.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import type { Db } from './accounts.ts';
+import { countRemoved, olderThan, type Sweep } from './batches.ts';
 import { inPages } from './pages.ts';
 import type { Turns } from './turns.ts';
 
@@ -67,11 +68,9 @@ export class Notices {
   }
 
   /** Deletes what came more than `days` ago. Returns how many. */
-  async forget(db: Db, days: number): Promise<number> {
-    const { rows } = await sql`
-      with gone as (delete from ussd_notices where received_at < now() - ${days} * interval '1 day' returning 1)
-      select from gone`.execute(db);
-    return rows.length;
+  async forget(db: Db, days: number, within?: Sweep): Promise<number> {
+    const where = olderThan('received_at', days);
+    return countRemoved(db, { table: 'ussd_notices', by: 'received_at', where }, within);
   }
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */

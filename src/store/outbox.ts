@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { Db } from './accounts.ts';
+import { countRemoved, olderThan, type Sweep } from './batches.ts';
 import { type Cursor, isoTime } from './cursor.ts';
 
 /** `done`: delivered. `refused`: the far side said no for good. `dead`: given up after the last try. */
@@ -133,12 +134,8 @@ export async function countDeliveries(
     .execute();
 }
 
-/** Removes what was delivered a while ago. */
-export async function forgetDelivered(db: Db): Promise<number> {
-  const gone = await db
-    .deleteFrom('outbox')
-    .where('state', '=', 'done')
-    .where('ended_at', '<', sql<Date>`now() - ${DONE_DAYS} * interval '1 day'`)
-    .executeTakeFirst();
-  return Number(gone.numDeletedRows);
+/** Removes what was delivered a while ago. Returns how many rows. */
+export async function forgetDelivered(db: Db, within?: Sweep): Promise<number> {
+  const where = sql<boolean>`state = 'done' and ${olderThan('ended_at', DONE_DAYS)}`;
+  return countRemoved(db, { table: 'outbox', by: 'ended_at', where }, within);
 }

@@ -51,3 +51,28 @@ export async function missingRights(db: Kysely<unknown>): Promise<string[]> {
       : [`alter role ${role} in database ${name} set search_path = ${schema}, ${elsewhere}`]),
   ];
 }
+
+/**
+ * What the owner of the tables has to run so that the role of this connection may read and write all of them; empty
+ * where it may, undefined where there are no tables yet. Such a role serves, and makes or drops nothing: migrations
+ * and weeks of turns are the owner's then (docs/postgres.md).
+ */
+export async function missingGrants(db: Kysely<unknown>): Promise<string[] | undefined> {
+  const { rows } = await sql<{ role: string; schema: string; missing: boolean }>`
+    select quote_ident(current_user) as role, quote_ident(n.nspname) as schema,
+      not has_schema_privilege(n.oid, 'usage') or exists (
+        select from pg_class c where c.relnamespace = n.oid and c.relkind in ('r', 'p') and not c.relispartition
+          and c.relowner = (select relowner from pg_class where oid = to_regclass('turns'))
+          and not (has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert')
+            and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete'))) as missing
+    from pg_namespace n
+    where n.nspname = 'pgboss' or n.oid = (select relnamespace from pg_class where oid = to_regclass('turns'))
+    order by n.nspname = 'pgboss'`.execute(db);
+  if (rows.length < 2) return undefined;
+  return rows
+    .filter(({ missing }) => missing)
+    .flatMap(({ role, schema }) => [
+      `grant usage on schema ${schema} to ${role}`,
+      `grant select, insert, update, delete on all tables in schema ${schema} to ${role}`,
+    ]);
+}

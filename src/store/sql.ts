@@ -44,6 +44,7 @@ export const SqlState = {
   /** No partition for a row is reported as this. */
   checkViolation: '23514',
   lockNotAvailable: '55P03',
+  insufficientPrivilege: '42501',
 } as const;
 
 /** A `bytea` as a Buffer, whichever driver read it. */

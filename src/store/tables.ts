@@ -286,6 +286,7 @@ export type Tables = {
     service: string;
     off_at: Date;
   };
+  housekeeping: { step: string; succeeded_at: Date; failed_at: Date | null; code: string | null };
   ussd_notices: {
     id: Generated<string>;
     gateway: string;

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import type { Digests } from '../seal/digests.ts';
 import { type Db, GuardFailed, lockDigest } from './accounts.ts';
+import { olderThan, removeOld, type Sweep } from './batches.ts';
 import { type Cursor, isoTime } from './cursor.ts';
 import {
   type EventKind,
@@ -225,13 +226,10 @@ export class Tasks {
   }
 
   /** Removes tasks of which nothing was heard for so many days, whatever their state. Returns how many by state. */
-  async forget(db: Db, days: number): Promise<Record<TaskState, number>> {
-    const gone = await db
-      .deleteFrom('tasks')
-      .where('changed_at', '<', sql<Date>`now() - ${days} * interval '1 day'`)
-      .returning('state')
-      .execute();
-    const count = (wanted: TaskState) => gone.filter(({ state }) => state === wanted).length;
+  async forget(db: Db, days: number, within?: Sweep): Promise<Record<TaskState, number>> {
+    const where = olderThan('changed_at', days);
+    const gone = await removeOld(db, { table: 'tasks', by: 'changed_at', where, kind: 'state' }, within);
+    const count = (wanted: TaskState) => gone.get(wanted) ?? 0;
     return { open: count('open'), assigned: count('assigned'), closed: count('closed') };
   }
 
