@@ -16,7 +16,7 @@ import type { TakeNotice } from './flow/notice.ts';
 import { africastalkingGateway } from './gateways/africastalking.ts';
 import { type AirtimeParts, airtimeOfAfricastalking } from './gateways/africastalking-airtime.ts';
 import { type SmsCallbackParts, smsOfAfricastalking } from './gateways/africastalking-sms.ts';
-import { tooMany } from './gateways/callbacks.ts';
+import { inWords, tooMany } from './gateways/callbacks.ts';
 import { whatIsWrong } from './gateways/faults.ts';
 import { type JsonParts, jsonGateway } from './gateways/json.ts';
 import { refuseFor } from './gateways/json-errors.ts';
@@ -47,6 +47,8 @@ const SLOW_MS = 8_000;
 const LOOK_FOR_SLOW_MS = 1_000;
 /** The longest piece of a path that means something: a secret in it (CALLBACK_SECRET, GATEWAYS). */
 const PARAM_LENGTH = 128;
+/** The route under which wrong secrets in the path are counted; the path itself is in no log and no metric. */
+const GUESSED = '/c/';
 
 export type AppParts = {
   log: FastifyBaseLogger;
@@ -136,6 +138,8 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     production,
     limit,
   });
+  // With a secret or a list of networks nothing else is answered (RULINGS.md 29); with neither, everyone is.
+  const closed = parts.callbackSecret !== undefined || !parts.gatewayAllow.empty;
   const metrics = makeMetrics({
     guard,
     activeSessions: parts.sessions.count,
@@ -144,6 +148,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     connections: parts.connections,
     services: parts.services,
     pinChecks: parts.pinChecks,
+    gatewaysOpen: () => !closed,
   });
 
   app.decorateRequest('authenticated', false);
@@ -172,6 +177,19 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   // What proves itself is not counted, what does not is.
   const unproven = (request: FastifyRequest) =>
     limit(request, `unproven:${addressKey(request.ip)}`, parts.rateLimit.max);
+  /** Counts a request that was refused before it was read, by the gateway or the callback that it was for. */
+  const countRefused = (request: FastifyRequest): void => {
+    const { gateway, callback } = request.routeOptions.config;
+    if (callback !== undefined) request.callback = { route: callback, outcome: 'refused' };
+    if (gateway !== undefined) request.turn = { gateway, outcome: 'refused' };
+  };
+  /** Answers a wrong secret in the path: 404 as any unknown path, and 429 to an address that has tried too many. */
+  const refuseGuess = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const wait = await unproven(request);
+    request.callback = { route: GUESSED, outcome: wait === undefined ? 'refused' : 'limited' };
+    if (wait === undefined) reply.callNotFound();
+    else tooMany(reply, wait);
+  };
   // Gone before it could be read: there is nobody to answer, and no address to count it for.
   const isGone = (request: FastifyRequest) => request.socket.destroyed || request.ip === undefined;
 
@@ -180,13 +198,14 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     scope.addHook('onRequest', (request, reply, done) => {
       if (isGone(request)) return void reply.hijack();
       if (secret === undefined) {
-        if (!parts.gatewayAllow.empty && !parts.gatewayAllow.has(request.ip)) {
+        if (closed && !parts.gatewayAllow.has(request.ip)) {
+          countRefused(request);
           return void reply.code(403).send({ error: 'Forbidden' });
         }
       } else if (!isSame((request.params as { callback?: string }).callback ?? '', secret)) {
-        return void reply.callNotFound();
+        return void refuseGuess(request, reply).catch(done);
       }
-      request.authenticated = secret !== undefined || !parts.gatewayAllow.empty;
+      request.authenticated = closed;
       done();
     });
     scope.addHook('onRequest', (request, reply, done) => {
@@ -200,6 +219,14 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
         request.turn = { gateway, outcome: 'limited' };
         limited(reply, request, wait);
       }, done);
+    });
+    // A callback that anyone could have sent leaves no row in production (RULINGS.md 29): acknowledged, counted, dropped.
+    scope.addHook('preHandler', (request, reply, done) => {
+      const { callback, unproven: answer } = request.routeOptions.config;
+      if (!production || request.authenticated || callback === undefined || answer === undefined)
+        return done();
+      request.callback = { route: callback, outcome: 'unproven' };
+      inWords(reply, 200, answer);
     });
     scope.addHook('onResponse', report);
     const screens = {
@@ -221,7 +248,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   if (parts.callbackSecret !== undefined) {
     await app.register(gateways, { prefix: '/c/:callback', secret: parts.callbackSecret });
   }
-  // Signed by who sends it, from anywhere: GATEWAY_ALLOW does not close it.
+  // Signed by who sends it, from anywhere: neither GATEWAY_ALLOW nor CALLBACK_SECRET closes it.
   await app.register(async (scope) => {
     scope.addHook('onRequest', async (request, reply) => {
       if (isGone(request)) return reply.hijack();

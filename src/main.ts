@@ -279,7 +279,9 @@ function startLine(config: Config, address: string, notes: string[], made?: Oper
     warnings.push(`proxies believed: ${config.trustedProxies.join(', ')} (narrow it with TRUSTED_PROXIES)`);
   if (config.environment === 'production') {
     if (config.gatewayAllow.empty && config.callbackSecret === undefined) {
-      warnings.push('WARNING anybody may call the gateway routes: set GATEWAY_ALLOW or CALLBACK_SECRET');
+      warnings.push(
+        'WARNING anybody may call the gateway routes, and callbacks are dropped: set GATEWAY_ALLOW or CALLBACK_SECRET',
+      );
     }
     if (config.rateLimit.allow.empty)
       warnings.push('WARNING set RATE_LIMIT_ALLOW to the networks of your aggregators');

@@ -58,7 +58,7 @@ export async function noticesOfAfricastalking(
   app.withTypeProvider<ZodTypeProvider>().route({
     method: 'POST',
     url: ROUTE,
-    config: { callback: ROUTE },
+    config: { callback: ROUTE, unproven: 'OK' },
     schema: {
       summary: 'The end of a USSD session',
       description: DESCRIPTION,
