@@ -125,7 +125,10 @@ export async function jsonGateway(app: FastifyInstance, parts: JsonParts): Promi
       if (phoneNumber !== undefined && !caller.mayAssertPhone)
         return refuseTurn(reply, turn, 'phone_not_allowed');
       const { service, needsPhone } = parts.opens(serviceCode);
-      if (needsPhone && phoneNumber === undefined) return refuseTurn(reply, turn, 'phone_required');
+      if (needsPhone && phoneNumber === undefined) {
+        turn.fault = ['phoneNumber'];
+        return refuseTurn(reply, turn, 'phone_required');
+      }
       const sessionId = `ussd_${randomBytes(16).toString('hex')}`;
       const heard = {
         gateway: JSON_GATEWAY,
@@ -161,7 +164,10 @@ export async function jsonGateway(app: FastifyInstance, parts: JsonParts): Promi
       const { sessionId, choice, requestId } = request.body;
       const { due, turn } = begun(request);
       const id = requestId === undefined ? idempotencyKey(request) : { key: String(requestId) };
-      if (id === 'malformed') return refuseTurn(reply, turn, 'bad_request', 'Out of rule: Idempotency-Key');
+      if (id === 'malformed') {
+        turn.fault = ['Idempotency-Key'];
+        return refuseTurn(reply, turn, 'bad_request', 'Out of rule: Idempotency-Key');
+      }
       const session = await findOwn(parts, request, sessionId);
       if (session === undefined) return refuseTurn(reply, turn, 'session_not_found');
       const { msisdn, customer } = session.owner;
@@ -281,6 +287,7 @@ async function write(
 ) {
   switch (told.outcome) {
     case 'invalid':
+      if (told.fault !== undefined) turn.fault = told.fault;
       return linear === 'open'
         ? refuseTurn(reply, turn, 'bad_request', 'Out of rule or missing: serviceCode')
         : refuseTurn(reply, turn, 'session_not_found');

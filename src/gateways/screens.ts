@@ -10,7 +10,7 @@ import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Answer, Heard, Reason, TakeTurn } from '../flow/heard.ts';
 import { type Screen, screenText } from '../flow/screen.ts';
-import { reasonOf } from './faults.ts';
+import { faultOf, reasonOf } from './faults.ts';
 
 /**
  * What all gateways share that are answered in screens, `CON …` or `END …`: the fields of a request, the four
@@ -94,6 +94,8 @@ export type TurnFacts = {
   outcome: TurnOutcome;
   /** Of what is `unavailable`. */
   reason?: Reason;
+  /** Of what is `invalid`: the fields that are out of rule. */
+  fault?: string[];
   service?: string;
   node?: string;
   msisdn?: string;
@@ -212,7 +214,10 @@ export function refuseOthers(
 
 function write(reply: FastifyReply, turn: TurnFacts, answer: Answer): FastifyReply {
   turn.outcome = answer.outcome;
-  if (answer.outcome === 'invalid') return plain(reply, 'invalid', WORDS.invalid);
+  if (answer.outcome === 'invalid') {
+    if (answer.fault !== undefined) turn.fault = answer.fault;
+    return plain(reply, 'invalid', WORDS.invalid);
+  }
   turn.service = answer.service;
   turn.node = answer.screen.node;
   return plain(reply, answer.outcome, written(answer.screen));
@@ -240,6 +245,8 @@ export function answerPlainly(app: FastifyInstance, name: string): void {
     if (outcome === 'unavailable') {
       request.turn.reason = reasonOf(error);
       request.log.error({ err: error }, 'a turn failed');
+    } else {
+      request.turn.fault = faultOf(error, request);
     }
     return plain(reply.code(200), outcome, WORDS[outcome]);
   });
