@@ -1,10 +1,12 @@
 import { PIN_DIGITS } from './flow/answer.ts';
+import type { Deadline } from './flow/heard.ts';
 import type { Ask } from './flow/menu.ts';
 import type { State, Verdict } from './flow/state.ts';
 import type { Digests } from './seal/digests.ts';
 import { hashPin, isWeakPin, matchesPin, NO_PIN, type PendingPins, type PinSlots } from './seal/pin.ts';
 import type { Accounts, Db, Known } from './store/accounts.ts';
 import type { Attempts } from './store/attempts.ts';
+import { within } from './store/sql.ts';
 
 /** A secret that was typed, and by whom: what `judge` hears instead of the core. */
 export type Heard = {
@@ -14,6 +16,8 @@ export type Heard = {
   msisdn: string;
   /** The digest by which the caller is known. */
   caller: Buffer;
+  /** When the answer is due. */
+  deadline: Deadline;
   /** What names the turn among all turns, and what was typed in it: copies of it reach the same verdict. */
   turn: Buffer;
 };
@@ -36,7 +40,8 @@ export type JudgeParts = {
 };
 
 /**
- * Secrets stop here: the core is told a verdict and, of a new PIN, a sealed slow hash. Throws `PinsBusy`.
+ * Secrets stop here: the core is told a verdict and, of a new PIN, a sealed slow hash. Throws `PinsBusy`; and
+ * `Unavailable` at the deadline, so that a database that does not answer holds no slot for longer than the request.
  */
 export function makeJudge(parts: JudgeParts): Judge {
   return async (heard) => {
@@ -51,14 +56,16 @@ async function judge(parts: JudgeParts, heard: Heard): Promise<Verdict> {
   const pin = heard.typed.trim();
   if (!new RegExp(`^\\d{${PIN_DIGITS}}$`).test(pin)) return { verdict: 'malformed' };
   if (ask.answer.kind === 'pin') return checkPin(parts, heard, pin);
-  const account = await changing(parts, state);
+  const account = await within(heard.deadline, changing(parts, state));
   if (account === 'out') return { verdict: 'locked' };
   if (ask.answer.kind === 'pinAgain') {
     const first = parts.pending.open(state.vars[ask.answer.of] ?? '');
-    return { verdict: (await parts.slots.run(() => matchesPin(pin, first))) ? 'same' : 'different' };
+    return {
+      verdict: (await parts.slots.run(() => matchesPin(pin, first), heard.deadline)) ? 'same' : 'different',
+    };
   }
   if (isWeakPin(pin, msisdn)) return { verdict: 'weak' };
-  return parts.slots.run(() => newPin(parts, account, pin));
+  return parts.slots.run(() => newPin(parts, account, pin), heard.deadline);
 }
 
 /** A PIN that was sent by SMS, or that somebody saw, is to be replaced by another one. */
@@ -88,11 +95,11 @@ async function changing(
  */
 async function checkPin(
   parts: JudgeParts,
-  { state, msisdn, caller: phone, turn }: Heard,
+  { state, msisdn, caller: phone, turn, deadline }: Heard,
   pin: string,
 ): Promise<Verdict> {
   return parts.slots.run(async () => {
-    const { account, linked, typed } = await findAccount(parts, state, phone);
+    const { account, linked, typed } = await within(deadline, findAccount(parts, state, phone));
     // An ID that is nobody's is counted too, for nothing but the same work (RULINGS.md 15): by phone, so that
     // what a stranger does is not felt, or seen, on another one.
     const id =
@@ -101,13 +108,14 @@ async function checkPin(
       { key: phone, nobody: false },
       { key: id, nobody: account === undefined },
     ];
-    if (!(await parts.attempts.begin(turn, keys))) return { verdict: 'locked' };
+    // A try that is counted behind our back is this turn's: the same request again finds it, and is not counted.
+    if (!(await within(deadline, parts.attempts.begin(turn, keys)))) return { verdict: 'locked' };
     const right = await matchesPin(pin, account?.verifier() ?? NO_PIN);
     if (!right || account === undefined) return { verdict: 'wrong' };
     const change = account.mustChange;
     if (linked) return { verdict: change ? 'linkAndChange' : 'link', account: account.session };
     return { verdict: change ? 'change' : 'right', account: account.session };
-  });
+  }, deadline);
 }
 
 /** The account that is logged in, or whose ID was typed, or to which a typed code links this phone. */

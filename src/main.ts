@@ -146,7 +146,7 @@ async function main(): Promise<void> {
           deadline,
           engine.closeSession(digests.session(JSON_GATEWAY, sessionId), digests.caller(caller)),
         ),
-      menuOf: (id) => menus.pinned(id),
+      menuOf: (id, deadline) => within(deadline, menus.pinned(id)),
     },
     connections: database.connections,
     services: () => menus.services().map((service) => ({ service, off: switches.isOff(service) })),

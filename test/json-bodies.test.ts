@@ -75,7 +75,7 @@ t.test('routes', async (t) => {
     const told = await ask(gateway.url + path, { method: 'POST', headers, body: sent });
     for (let tries = 0; lines(gateway).length === before && tries < 400; tries += 1)
       await new Promise((resolve) => setTimeout(resolve, 5));
-    const line = lines(gateway)[before] ?? {};
+    const line: Partial<Line> = lines(gateway)[before] ?? {};
     return { status: told.status, body: told.body.toString(), fault: line.fault, outcome: line.outcome };
   };
   const turn = (more: object) => JSON.stringify({ ...DEFAULTS, sessionId: `bodies-${number}`, ...more });

@@ -166,7 +166,8 @@ export function mountTurns(app: FastifyInstance, parts: ScreenParts, turns: Turn
       },
     },
     handler: async (request, reply) => {
-      const deadline = deadlineIn(ANSWER_MS);
+      // What reading the body took is the subscriber's time as well.
+      const deadline = deadlineIn(ANSWER_MS - reply.elapsedTime);
       const { sessionId, serviceCode, phoneNumber, text, networkCode, requestId } = request.body;
       const gateway = from(request) as UssdGateway;
       const msisdn = parts.pseudonym(phoneNumber);

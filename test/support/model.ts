@@ -240,7 +240,10 @@ export class LatestModel extends Clock {
     if (id === undefined && this.now - newest.at <= 1_500 && newest.heard === text) {
       return this.say('repeat', `replay ${newest.reply}`);
     }
-    if (dial.endedAt !== undefined) return this.say('the END again', `replay ${newest.reply}`);
+    if (dial.endedAt !== undefined) {
+      if (id !== undefined) dial.ids.set(id, newest.reply);
+      return this.say('the END again', `replay ${newest.reply}`);
+    }
     if (expired) {
       const marked = `mark ${dial.chain.length}`;
       const repeated = id === undefined && dial.ids.has(marked);
