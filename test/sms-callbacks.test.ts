@@ -109,7 +109,8 @@ async function counted(url: string, route: string, outcome: string): Promise<num
 }
 
 t.test('the reference, and how it is answered', async (t) => {
-  const { url, gateway, fake, told, query } = await shop(t, 1, { CALLBACK_SECRET: SECRET });
+  const closed = { CALLBACK_SECRET: SECRET, GATEWAY_ALLOW: '127.0.0.1' };
+  const { url, gateway, fake, told, query } = await shop(t, 1, closed);
 
   await t.test('the status, with and without the slash', async (t) => {
     for (const path of ['/sms/', '/sms', `/c/${SECRET}/sms/`]) {
