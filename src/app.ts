@@ -25,8 +25,8 @@ import { type TelerivetParts, telerivetListener } from './gateways/telerivet.ts'
 import { type TwilioEventsParts, twilioEvents } from './gateways/twilio-events.ts';
 import { ussdGateway } from './gateways/ussd.ts';
 import { makeAdmission, makeGuard, type Operator, type PartnerSettings } from './guard.ts';
-import { addLimits, addressKey } from './limits.ts';
-import type { Networks } from './networks.ts';
+import { addLimits, addressKey, type ConnectionLimits, limitConnections } from './limits.ts';
+import { type Networks, parseNetworks } from './networks.ts';
 import { type DebugParts, debug } from './operator/debug.ts';
 import { collectSchemas, docs } from './operator/docs.ts';
 import { type EffectsParts, effects } from './operator/effects.ts';
@@ -64,6 +64,7 @@ export type AppParts = {
   trustedProxies: string[];
   rateLimit: { max: number; windowMs: number; phoneMax: number; allow: Networks };
   gatewayAllow: Networks;
+  connectionLimits?: ConnectionLimits;
   callbackSecret?: string;
   redisUrl?: string;
   sessions: Omit<DebugParts, 'guard'>;
@@ -92,6 +93,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: BODY_BYTES,
     requestTimeout: SLOW_MS,
+    maxRequestsPerSocket: parts.connectionLimits?.requests ?? 0,
     http: { headersTimeout: SLOW_MS, connectionsCheckingInterval: LOOK_FOR_SLOW_MS },
     trustProxy: parts.trustedProxies.length > 0 ? parts.trustedProxies : false,
     genReqId: requestId,
@@ -103,6 +105,12 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     // A request that cannot even be read gets no words: nobody who speaks HTTP is there to hear them.
     clientErrorHandler: (_error, socket) => socket.destroy(),
   });
+  if (parts.connectionLimits !== undefined) {
+    // An aggregator, or a proxy that is believed, has the connections of a whole country.
+    const proxies = parseNetworks(parts.trustedProxies.join(','));
+    const isMany = (address?: string) => parts.rateLimit.allow.has(address) || proxies.has(address);
+    limitConnections(app.server, parts.connectionLimits, isMany);
+  }
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   // Hooks of every request call back: measured, a promise for each of them is a few hundredths of a turn.
@@ -234,6 +242,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
       pseudonym: (msisdn: string) => parts.digests.pseudonym(msisdn),
       phoneLimit: async (request: FastifyRequest, pseudonym: string) =>
         isShared(request) ? limit(request, `phone:${pseudonym}`, parts.rateLimit.phoneMax) : undefined,
+      unprovenLimit: unproven,
     };
     await scope.register(ussdGateway, { ...screens, own: parts.own, via: parts.via });
     await scope.register(africastalkingGateway, { ...screens, takeNotice: parts.takeNotice });

@@ -112,6 +112,7 @@ async function main(): Promise<void> {
     trustedProxies: config.trustedProxies,
     rateLimit: config.rateLimit,
     gatewayAllow: config.gatewayAllow,
+    connectionLimits: config.connections,
     ...(config.callbackSecret !== undefined && { callbackSecret: config.callbackSecret }),
     ...(config.redisUrl !== undefined && { redisUrl: config.redisUrl }),
     sessions: {

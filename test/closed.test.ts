@@ -138,5 +138,16 @@ t.test('guesses at a secret in the path are limited by address; who knows it is 
     guesses.push((await say(`${gateway.url}/c/${SECRET}${guess}/api/ussd`, DEFAULTS)).status);
   t.same(guesses, [404, 404, 404, 404, 404, 429, 429, 429]);
   t.equal((await say(`${gateway.url}/c/${SECRET}/api/ussd`, DEFAULTS)).status, 200, 'the right one passes');
+  const named = await startGateway(t, {
+    DATABASE_URL,
+    GATEWAYS: 'xyz=latest:secretsecret',
+    RATE_LIMIT_MAX: '5',
+    RATE_LIMIT_ALLOW: '127.0.0.1',
+  });
+  const tries: number[] = [];
+  for (let guess = 0; guess < 7; guess += 1)
+    tries.push((await say(`${named.url}/api/ussd/via/xyz/secretsec${guess}`, DEFAULTS)).status);
+  t.same(tries, [404, 404, 404, 404, 404, 429, 429], 'of a named gateway too');
+  t.equal((await say(`${named.url}/api/ussd/via/xyz/secretsecret`, DEFAULTS)).status, 200);
   t.notMatch(gateway.output(), SECRET, 'no guess is in the log');
 });

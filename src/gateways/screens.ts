@@ -120,6 +120,8 @@ export type ScreenParts = {
   /** Seconds to wait where a phone has asked too often, for callers that are not counted by address. */
   phoneLimit(request: FastifyRequest, pseudonym: string): Promise<number | undefined>;
   pseudonym(msisdn: string): string;
+  /** Seconds to wait for an address that has named too many gateways it does not prove to be. */
+  unprovenLimit(request: FastifyRequest): Promise<number | undefined>;
 };
 
 /** A route on which turns are taken, and how its wire format differs. */
@@ -147,7 +149,7 @@ export function mountTurns(app: FastifyInstance, parts: ScreenParts, turns: Turn
     config,
     onRequest: (request, reply, done) => {
       const gateway = from(request);
-      if (gateway === undefined) return void reply.callNotFound();
+      if (gateway === undefined) return void refuseUnproven(parts, request, reply).catch(done);
       request.turn = { gateway: gateway.name, outcome: 'invalid' };
       done();
     },
@@ -193,6 +195,17 @@ export function mountTurns(app: FastifyInstance, parts: ScreenParts, turns: Turn
       return write(reply, turn, answer);
     },
   });
+}
+
+/** Answers a gateway that there is not, or that does not prove itself: 404, and 429 to an address with too many of them. */
+async function refuseUnproven(
+  parts: ScreenParts,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  const wait = await parts.unprovenLimit(request);
+  if (wait === undefined) reply.callNotFound();
+  else limited(reply, request, wait);
 }
 
 /** 405 and `Allow` to every other method, before any body is read: whatever comes with it. */
