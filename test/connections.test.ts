@@ -6,11 +6,12 @@ import { limitConnections } from '../src/limits.ts';
 
 /** A server with these limits; opens a connection and says whether it is kept. */
 async function door(t: Test, most: number, perAddress: number, exempt = false) {
-  const server = createServer((socket) => {
+  const server = createServer();
+  limitConnections(server, { most, perAddress, requests: 0 }, () => exempt);
+  server.on('connection', (socket) => {
     socket.on('error', () => {});
     if (!socket.destroyed) socket.write('.');
   });
-  limitConnections(server, { most, perAddress, requests: 0 }, () => exempt);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const sockets: Socket[] = [];
