@@ -16,7 +16,7 @@ import type { TakeNotice } from './flow/notice.ts';
 import { africastalkingGateway } from './gateways/africastalking.ts';
 import { type AirtimeParts, airtimeOfAfricastalking } from './gateways/africastalking-airtime.ts';
 import { type SmsCallbackParts, smsOfAfricastalking } from './gateways/africastalking-sms.ts';
-import { tooMany } from './gateways/callbacks.ts';
+import { inWords, tooMany } from './gateways/callbacks.ts';
 import { whatIsWrong } from './gateways/faults.ts';
 import { type JsonParts, jsonGateway } from './gateways/json.ts';
 import { refuseFor } from './gateways/json-errors.ts';
@@ -25,8 +25,8 @@ import { type TelerivetParts, telerivetListener } from './gateways/telerivet.ts'
 import { type TwilioEventsParts, twilioEvents } from './gateways/twilio-events.ts';
 import { ussdGateway } from './gateways/ussd.ts';
 import { makeAdmission, makeGuard, type Operator, type PartnerSettings } from './guard.ts';
-import { addLimits, addressKey } from './limits.ts';
-import type { Networks } from './networks.ts';
+import { addLimits, addressKey, type ConnectionLimits, limitConnections } from './limits.ts';
+import { type Networks, parseNetworks } from './networks.ts';
 import { type DebugParts, debug } from './operator/debug.ts';
 import { collectSchemas, docs } from './operator/docs.ts';
 import { type EffectsParts, effects } from './operator/effects.ts';
@@ -56,6 +56,8 @@ const TOO_LONG = [
 ].join('\r\n');
 /** The longest piece of a path that means something: a secret in it (CALLBACK_SECRET, GATEWAYS). */
 const PARAM_LENGTH = 128;
+/** The route under which wrong secrets in the path are counted; the path itself is in no log and no metric. */
+const GUESSED = '/c/';
 
 export type AppParts = {
   log: FastifyBaseLogger;
@@ -71,6 +73,7 @@ export type AppParts = {
   trustedProxies: string[];
   rateLimit: { max: number; windowMs: number; phoneMax: number; allow: Networks };
   gatewayAllow: Networks;
+  connectionLimits?: ConnectionLimits;
   callbackSecret?: string;
   redisUrl?: string;
   sessions: Omit<DebugParts, 'guard'>;
@@ -100,6 +103,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: BODY_BYTES,
     requestTimeout: SLOW_MS,
+    maxRequestsPerSocket: parts.connectionLimits?.requests ?? 0,
     http: { headersTimeout: SLOW_MS, connectionsCheckingInterval: LOOK_FOR_SLOW_MS },
     trustProxy: parts.trustedProxies.length > 0 ? parts.trustedProxies : false,
     genReqId: requestId,
@@ -115,6 +119,12 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
       else socket.destroy();
     },
   });
+  if (parts.connectionLimits !== undefined) {
+    // An aggregator, or a proxy that is believed, has the connections of a whole country.
+    const proxies = parseNetworks(parts.trustedProxies.join(','));
+    const isMany = (address?: string) => parts.rateLimit.allow.has(address) || proxies.has(address);
+    limitConnections(app.server, parts.connectionLimits, isMany);
+  }
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   // Hooks of every request call back: measured, a promise for each of them is a few hundredths of a turn.
@@ -150,6 +160,8 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     production,
     limit,
   });
+  // With a secret or a list of networks nothing else is answered (RULINGS.md 29); with neither, everyone is.
+  const closed = parts.callbackSecret !== undefined || !parts.gatewayAllow.empty;
   const metrics = makeMetrics({
     guard,
     activeSessions: parts.sessions.count,
@@ -159,6 +171,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     services: parts.services,
     ...(parts.housekeeping !== undefined && { housekeeping: parts.housekeeping }),
     pinChecks: parts.pinChecks,
+    gatewaysOpen: () => !closed,
   });
 
   app.decorateRequest('authenticated', false);
@@ -187,6 +200,19 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   // What proves itself is not counted, what does not is.
   const unproven = (request: FastifyRequest) =>
     limit(request, `unproven:${addressKey(request.ip)}`, parts.rateLimit.max);
+  /** Counts a request that was refused before it was read, by the gateway or the callback that it was for. */
+  const countRefused = (request: FastifyRequest): void => {
+    const { gateway, callback } = request.routeOptions.config;
+    if (callback !== undefined) request.callback = { route: callback, outcome: 'refused' };
+    if (gateway !== undefined) request.turn = { gateway, outcome: 'refused' };
+  };
+  /** Answers a wrong secret in the path: 404 as any unknown path, and 429 to an address that has tried too many. */
+  const refuseGuess = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const wait = await unproven(request);
+    request.callback = { route: GUESSED, outcome: wait === undefined ? 'refused' : 'limited' };
+    if (wait === undefined) reply.callNotFound();
+    else tooMany(reply, wait);
+  };
   // Gone before it could be read: there is nobody to answer, and no address to count it for.
   const isGone = (request: FastifyRequest) => request.socket.destroyed || request.ip === undefined;
 
@@ -195,13 +221,14 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     scope.addHook('onRequest', (request, reply, done) => {
       if (isGone(request)) return void reply.hijack();
       if (secret === undefined) {
-        if (!parts.gatewayAllow.empty && !parts.gatewayAllow.has(request.ip)) {
+        if (closed && !parts.gatewayAllow.has(request.ip)) {
+          countRefused(request);
           return void reply.code(403).send({ error: 'Forbidden' });
         }
       } else if (!isSame((request.params as { callback?: string }).callback ?? '', secret)) {
-        return void reply.callNotFound();
+        return void refuseGuess(request, reply).catch(done);
       }
-      request.authenticated = secret !== undefined || !parts.gatewayAllow.empty;
+      request.authenticated = closed;
       done();
     });
     scope.addHook('onRequest', (request, reply, done) => {
@@ -216,12 +243,21 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
         limited(reply, request, wait);
       }, done);
     });
+    // A callback that anyone could have sent leaves no row in production (RULINGS.md 29): acknowledged, counted, dropped.
+    scope.addHook('preHandler', (request, reply, done) => {
+      const { callback, unproven: answer } = request.routeOptions.config;
+      if (!production || request.authenticated || callback === undefined || answer === undefined)
+        return done();
+      request.callback = { route: callback, outcome: 'unproven' };
+      inWords(reply, 200, answer);
+    });
     scope.addHook('onResponse', report);
     const screens = {
       takeTurn: parts.takeTurn,
       pseudonym: (msisdn: string) => parts.digests.pseudonym(msisdn),
       phoneLimit: async (request: FastifyRequest, pseudonym: string) =>
         isShared(request) ? limit(request, `phone:${pseudonym}`, parts.rateLimit.phoneMax) : undefined,
+      unprovenLimit: unproven,
     };
     await scope.register(ussdGateway, { ...screens, own: parts.own, via: parts.via });
     await scope.register(africastalkingGateway, { ...screens, takeNotice: parts.takeNotice });
@@ -236,7 +272,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   if (parts.callbackSecret !== undefined) {
     await app.register(gateways, { prefix: '/c/:callback', secret: parts.callbackSecret });
   }
-  // Signed by who sends it, from anywhere: GATEWAY_ALLOW does not close it.
+  // Signed by who sends it, from anywhere: neither GATEWAY_ALLOW nor CALLBACK_SECRET closes it.
   await app.register(async (scope) => {
     scope.addHook('onRequest', async (request, reply) => {
       if (isGone(request)) return reply.hijack();

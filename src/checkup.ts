@@ -23,6 +23,9 @@ export type Examined = {
   keyRing?: KeyRing;
   digestKey?: Buffer;
   redisUrl?: string;
+  /** Who may call gateway routes and callbacks: through the secret, or from these networks. */
+  callbackSecret?: string;
+  gatewayAllow: { empty: boolean };
   africasTalking?: NonNullable<Parameters<typeof chooseProviders>[0]>;
   /** Absent: requests for help stay at the desk. */
   twilio?: object;
@@ -59,6 +62,7 @@ async function examineAll({ read, migrations }: CheckupParts): Promise<Finding[]
   return [
     ok('configuration', `is readable (${examined.environment})`),
     examineProviders(examined),
+    examineGateways(examined),
     ...(await examineDatabase(examined, migrations)),
     ...(redis === undefined ? [] : [await redis]),
   ];
@@ -74,6 +78,22 @@ function examineProviders({ africasTalking, twilio, environment }: Examined): Fi
       state: 'warn',
       remedy: 'set AT_USERNAME and AT_API_KEY: nothing leaves the simulator',
     }),
+  };
+}
+
+/** Who may call gateway routes and callbacks (RULINGS.md 29). */
+function examineGateways({ callbackSecret, gatewayAllow, environment }: Examined): Finding {
+  const ways = [
+    ...(callbackSecret === undefined ? [] : ['through the secret path']),
+    ...(gatewayAllow.empty ? [] : ['from the networks of GATEWAY_ALLOW']),
+  ];
+  if (ways.length > 0) return ok('gateways', `routes and callbacks answer ${ways.join(' and ')} only`);
+  if (environment !== 'production') return ok('gateways', 'anyone may call the gateway routes');
+  return {
+    name: 'gateways',
+    state: 'warn',
+    said: 'anyone may call the gateway routes, and callbacks are acknowledged and dropped',
+    remedy: 'set GATEWAY_ALLOW to the networks of your aggregators, or CALLBACK_SECRET (docs/security.md)',
   };
 }
 

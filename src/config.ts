@@ -130,6 +130,9 @@ const Environment = z.object({
   RATE_LIMIT_WINDOW_SECONDS: whole(1, 86_400, 60),
   RATE_LIMIT_ALLOW: networks(''),
   RATE_LIMIT_PHONE_MAX: whole(1, 1_000_000, 60),
+  MAX_CONNECTIONS: whole(1, 1_000_000, 10_000),
+  MAX_CONNECTIONS_PER_ADDRESS: whole(1, 1_000_000, 1_000),
+  MAX_REQUESTS_PER_CONNECTION: whole(0, 100_000_000, 0),
   GATEWAY_ALLOW: networks(''),
   GATEWAYS: text.default('').transform(parsed(parseGateways)),
   CALLBACK_SECRET: text
@@ -195,6 +198,8 @@ export type Config = {
   /** Networks whose forwarding headers are believed; none where no proxy is trusted. */
   trustedProxies: string[];
   rateLimit: { max: number; windowMs: number; phoneMax: number; allow: Networks };
+  /** Connections at a time, in all and from one address, and requests on one of them (0: any number). */
+  connections: { most: number; perAddress: number; requests: number };
   gatewayAllow: Networks;
   gateways: NamedGateway[];
   callbackSecret?: string;
@@ -293,6 +298,11 @@ export function readConfig(
       windowMs: env.RATE_LIMIT_WINDOW_SECONDS * 1000,
       phoneMax: env.RATE_LIMIT_PHONE_MAX,
       allow: env.RATE_LIMIT_ALLOW,
+    },
+    connections: {
+      most: env.MAX_CONNECTIONS,
+      perAddress: env.MAX_CONNECTIONS_PER_ADDRESS,
+      requests: env.MAX_REQUESTS_PER_CONNECTION,
     },
     gatewayAllow: env.GATEWAY_ALLOW,
     gateways: env.GATEWAYS,

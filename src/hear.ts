@@ -1,5 +1,5 @@
 import { MOST_PIECES, nextPiece, piecesLeft } from './flow/address.ts';
-import type { Heard } from './flow/heard.ts';
+import type { Deadline, Heard } from './flow/heard.ts';
 import type { Menu } from './flow/menu.ts';
 import type { Facts, Needs, Step, World } from './flow/state.ts';
 import { hearing, isWalkable, secretOf, step, wantsSeeing } from './flow/step.ts';
@@ -16,6 +16,7 @@ export type Ears = {
   heard: Heard;
   /** The digest by which the caller is known: made once, because every place that asks for it would make it again. */
   caller: Buffer;
+  deadline: Deadline;
   db: Db;
   digests: Digests;
   /** Hears secrets instead of the core. */
@@ -89,6 +90,7 @@ export async function hearAll(
             state,
             msisdn,
             caller,
+            deadline: ears.deadline,
             // Where a gateway sends no accumulated text, two inputs may want one address.
             turn: rowKey(sessionKey, place, ears.digests.below(address, 'input', piece.input)),
           });

@@ -1,4 +1,5 @@
 import { PIN_DIGITS } from './flow/answer.ts';
+import type { Deadline } from './flow/heard.ts';
 import type { Ask } from './flow/menu.ts';
 import type { State, Verdict } from './flow/state.ts';
 import { folded } from './flow/typed.ts';
@@ -14,6 +15,7 @@ import {
 } from './seal/pin.ts';
 import type { Accounts, Db, Known } from './store/accounts.ts';
 import type { Attempts } from './store/attempts.ts';
+import { within } from './store/sql.ts';
 
 /** A secret that was typed, and by whom: what `judge` hears instead of the core. */
 export type Heard = {
@@ -23,6 +25,8 @@ export type Heard = {
   msisdn: string;
   /** The digest by which the caller is known. */
   caller: Buffer;
+  /** When the answer is due. */
+  deadline: Deadline;
   /** What names the turn among all turns, and what was typed in it: copies of it reach the same verdict. */
   turn: Buffer;
 };
@@ -52,7 +56,8 @@ export type JudgeParts = {
 export type JudgeSettings = Omit<JudgeParts, 'pinCost' | 'noPin'> & { pinCost?: number | undefined };
 
 /**
- * Secrets stop here: the core is told a verdict and, of a new PIN, a sealed slow hash. Throws `PinsBusy`.
+ * Secrets stop here: the core is told a verdict and, of a new PIN, a sealed slow hash. Throws `PinsBusy`; and
+ * `Unavailable` at the deadline, so that a database that does not answer holds no slot for longer than the request.
  */
 export function makeJudge({ pinCost = PIN_COST, ...given }: JudgeSettings): Judge {
   const parts = { ...given, pinCost, noPin: unmatchable(pinCost) };
@@ -68,14 +73,16 @@ async function judge(parts: JudgeParts, heard: Heard): Promise<Verdict> {
   const pin = folded(heard.typed);
   if (!new RegExp(`^\\d{${PIN_DIGITS}}$`).test(pin)) return { verdict: 'malformed' };
   if (ask.answer.kind === 'pin') return checkPin(parts, heard, pin);
-  const account = await changing(parts, state);
+  const account = await within(heard.deadline, changing(parts, state));
   if (account === 'out') return { verdict: 'locked' };
   if (ask.answer.kind === 'pinAgain') {
     const first = parts.pending.open(state.vars[ask.answer.of] ?? '');
-    return { verdict: (await parts.slots.run(() => matchesPin(pin, first))) ? 'same' : 'different' };
+    return {
+      verdict: (await parts.slots.run(() => matchesPin(pin, first), heard.deadline)) ? 'same' : 'different',
+    };
   }
   if (isWeakPin(pin, msisdn)) return { verdict: 'weak' };
-  return parts.slots.run(() => newPin(parts, account, pin));
+  return parts.slots.run(() => newPin(parts, account, pin), heard.deadline);
 }
 
 /** A PIN that was sent by SMS, or that somebody saw, is to be replaced by another one. */
@@ -109,11 +116,11 @@ async function changing(
  */
 async function checkPin(
   parts: JudgeParts,
-  { state, msisdn, caller: phone, turn }: Heard,
+  { state, msisdn, caller: phone, turn, deadline }: Heard,
   pin: string,
 ): Promise<Verdict> {
   return parts.slots.run(async () => {
-    const { account, linked, typed } = await findAccount(parts, state, phone);
+    const { account, linked, typed } = await within(deadline, findAccount(parts, state, phone));
     // An ID that is nobody's is counted too, for nothing but the same work (RULINGS.md 15): by phone, so that
     // what a stranger does is not felt, or seen, on another one.
     const id =
@@ -122,13 +129,14 @@ async function checkPin(
       { key: phone, nobody: false },
       { key: id, nobody: account === undefined },
     ];
-    if (!(await parts.attempts.begin(turn, keys))) return { verdict: 'locked' };
+    // A try that is counted behind our back is this turn's: the same request again finds it, and is not counted.
+    if (!(await within(deadline, parts.attempts.begin(turn, keys)))) return { verdict: 'locked' };
     const right = await matchesPin(pin, account?.verifier() ?? parts.noPin);
     if (!right || account === undefined) return { verdict: 'wrong' };
     const change = account.mustChange;
     if (linked) return { verdict: change ? 'linkAndChange' : 'link', account: account.session };
     return { verdict: change ? 'change' : 'right', account: account.session };
-  });
+  }, deadline);
 }
 
 /** The account that is logged in, or whose ID was typed, or to which a typed code links this phone. */

@@ -1,3 +1,4 @@
+import type { Server } from 'node:net';
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Redis } from 'ioredis';
@@ -52,6 +53,35 @@ export async function addLimits(app: FastifyInstance, windowMs: number, redisUrl
 /** The key of a client's address: IPv6 by its /64, which one client owns whole. */
 export function addressKey(ip: string): string {
   return `ip:${rateLimit.normalizeIP(ip)}`;
+}
+
+/** How many connections there may be at a time; requests on one of them, 0 for any number. */
+export type ConnectionLimits = { most: number; perAddress: number; requests: number };
+
+/**
+ * Ends connections above the limits at once, before anything is read of them. `isExempt`: addresses that stand for many
+ * clients, which only the limit on all connections holds for.
+ */
+export function limitConnections(
+  server: Server,
+  { most, perAddress }: ConnectionLimits,
+  isExempt: (address: string | undefined) => boolean,
+): void {
+  server.maxConnections = most;
+  const open = new Map<string, number>();
+  server.on('connection', (socket) => {
+    const { remoteAddress: address } = socket;
+    if (address === undefined || isExempt(address)) return;
+    const key = addressKey(address);
+    const count = open.get(key) ?? 0;
+    if (count >= perAddress) return void socket.destroy();
+    open.set(key, count + 1);
+    socket.once('close', () => {
+      const left = (open.get(key) ?? 1) - 1;
+      if (left === 0) open.delete(key);
+      else open.set(key, left);
+    });
+  });
 }
 
 /** How often in this window, and when it ends; in milliseconds from now. */

@@ -1,5 +1,8 @@
 import { prefixes } from './flow/address.ts';
+import { isOver } from './flow/dial.ts';
 import type { Deadline, Heard } from './flow/heard.ts';
+import { isDialledCode } from './flow/service-code.ts';
+import { SealError } from './seal/box.ts';
 import type { Digests } from './seal/digests.ts';
 import type { Behind, Found, KnownTurn, Turns } from './store/turns.ts';
 
@@ -10,6 +13,8 @@ export type Located = {
   /** The turn itself where it is known, else the one it follows. */
   turn?: KnownTurn;
   known: boolean;
+  /** It is known by the id of the request: the same request again, whatever its text. */
+  named?: boolean;
   /** The request asks for the first screen. */
   start: boolean;
   /** What there is to hear in a new dial, and from where on in the dial that was found. */
@@ -33,6 +38,8 @@ export type Located = {
 
 /** For this long the same input from a gateway without request ids is a repeat (RULINGS.md 7). */
 const SAME_INPUT_MS = 1_500;
+/** Stored with the opening of a dial by its code on a cumulative gateway, as `heardDigest`: no digest is as short. */
+const BY_CODE = 'code';
 
 type Where = {
   turns: Turns;
@@ -49,7 +56,10 @@ export function locate(heard: Heard, where: Where): Promise<Located> {
 }
 
 /** The accumulated text is the address: the longest known prefix of it is the parent. */
-async function byText(heard: Heard, { turns, digests, caller, through, deadline }: Where): Promise<Located> {
+async function byText(
+  heard: Heard,
+  { turns, digests, caller, through, deadline, ttl }: Where,
+): Promise<Located> {
   const sessionKey = digests.session(heard.gateway, heard.sessionId);
   const text = joined(through, heard.text);
   const texts = prefixes(text);
@@ -58,10 +68,23 @@ async function byText(heard: Heard, { turns, digests, caller, through, deadline 
   const own = addresses.at(-1);
   const addressAt = (end: number) =>
     end === text.length && own !== undefined ? own : digests.text(sessionKey, text.slice(0, end));
+  const known = turn?.rank === texts.length;
+  const { dial } = found;
+  // The dialled code as a text: a start where no dial is open, or the dial was opened by it; else it was typed.
+  const byCode =
+    isDialledCode(heard.text, heard.serviceCode) &&
+    (dial === undefined || (known ? hasOpened(turn) : isOver(dial, ttl)));
+  if (byCode) {
+    const heardDigest = BY_CODE;
+    const opening = { text: joined(through, ''), from: 0, start: true, ...(own && { alias: own }) };
+    const openingAddressAt = (end: number) => digests.text(sessionKey, opening.text.slice(0, end));
+    const located = { sessionKey, found, known, whole: false, addressAt: openingAddressAt, openingAddressAt };
+    return { ...located, ...opening, heardDigest, ...(turn !== undefined && { turn }) };
+  }
   const located: Located = {
     sessionKey,
     found,
-    known: turn?.rank === texts.length,
+    known,
     start: heard.text === '',
     text,
     from: turn === undefined ? 0 : (texts[turn.rank - 1] ?? '').length,
@@ -70,6 +93,17 @@ async function byText(heard: Heard, { turns, digests, caller, through, deadline 
     openingAddressAt: addressAt,
   };
   return turn === undefined ? located : { ...located, turn };
+}
+
+/** Whether a turn of a cumulative gateway is the opening of a dial by its code. */
+function hasOpened(turn: KnownTurn | undefined): boolean {
+  try {
+    return turn?.memory().heard === BY_CODE;
+  } catch (error) {
+    // Its key has left the ring: what nobody can read is replayed to nobody, so a new dial it is.
+    if (error instanceof SealError) return true;
+    throw error;
+  }
 }
 
 /**
@@ -115,21 +149,35 @@ async function byNewest(heard: Heard, where: Where): Promise<Located> {
   const { dial } = found;
   const id = heard.requestId;
   const root = digests.text(sessionKey, '');
-  const text = joined(through, heard.text);
   const heardDigest = digests.below(sessionKey, 'input', heard.text).toString('base64');
 
   const open = dial !== undefined && dial.sinceEnd === undefined && !dial.closed && dial.idle <= ttl;
-  const begins = heard.text === '' && !(open && !dial.untouched);
+  // The dialled code as a text is no input where no dial is open, or where the open one was opened by it.
+  const byCode =
+    heard.linear === undefined &&
+    isDialledCode(heard.text, heard.serviceCode) &&
+    (!open || (dial.untouched && newest?.memory().heard === heardDigest));
+  const text = joined(through, byCode ? '' : heard.text);
+  const begins = byCode || (heard.text === '' && !(open && !dial.untouched));
   const start = heard.linear === undefined ? begins : heard.linear === 'open';
   // One place for the turn that follows a turn, whatever it hears: two that come at once cannot both have it.
   const addressAt = () => digests.below(newest?.address ?? root, 'hop', String((newest?.hop ?? 0) + 1));
   // And one place in the dial for an id, whichever turn it came to follow.
   const alias = id === undefined ? undefined : digests.below(root, 'id', id);
+  const named = alias !== undefined && addresses.some((taken) => taken.equals(alias));
+  /** What the opening was answered: behind the segments that were dialled through, where there are any. */
+  const opening = async (): Promise<KnownTurn | undefined> => {
+    if (dial === undefined) return undefined;
+    const last = through.length > 0 ? digests.text(sessionKey, joined(through, '')) : root;
+    return (await turns.read(sessionKey, dial, last)) ?? turns.read(sessionKey, dial, root);
+  };
   const repeated = (): Promise<KnownTurn | undefined> | KnownTurn | undefined => {
     if (dial === undefined || newest === undefined) return undefined;
-    if (start) return turns.read(sessionKey, dial, root);
+    if (named) return turns.read(sessionKey, dial, alias as Buffer);
+    if (start && !byCode) return opening();
     const window = Math.max(SAME_INPUT_MS, deadline.elapsed());
     if (id === undefined && newest.age <= window && newest.memory().heard === heardDigest) return newest;
+    if (start) return opening();
     const own = alias ?? addressAt();
     return addresses.some((taken) => taken.equals(own)) ? turns.read(sessionKey, dial, own) : undefined;
   };
@@ -140,10 +188,11 @@ async function byNewest(heard: Heard, where: Where): Promise<Located> {
     sessionKey,
     found,
     known: repeat !== undefined,
+    named: named && repeat !== undefined,
     start,
     text,
     // What was dialled through with the code was heard when the dial was opened.
-    from: open ? text.length - heard.text.length : 0,
+    from: open && !byCode ? text.length - heard.text.length : 0,
     whole: true,
     addressAt,
     // The first screen always stands at the root, so that two starts at once are one dial.

@@ -145,6 +145,7 @@ async function serveOn(
     trustedProxies: config.trustedProxies,
     rateLimit: config.rateLimit,
     gatewayAllow: config.gatewayAllow,
+    connectionLimits: config.connections,
     ...(config.callbackSecret !== undefined && { callbackSecret: config.callbackSecret }),
     ...(config.redisUrl !== undefined && { redisUrl: config.redisUrl }),
     sessions: {
@@ -179,7 +180,7 @@ async function serveOn(
           deadline,
           engine.closeSession(digests.session(JSON_GATEWAY, sessionId), digests.caller(caller)),
         ),
-      menuOf: (id) => menus.pinned(id),
+      menuOf: (id, deadline) => within(deadline, menus.pinned(id)),
     },
     connections: database.connections,
     services: () => menus.services().map((service) => ({ service, off: switches.isOff(service) })),
@@ -284,7 +285,9 @@ function startLine(config: Config, address: string, notes: string[], made?: Oper
     warnings.push(`proxies believed: ${config.trustedProxies.join(', ')} (narrow it with TRUSTED_PROXIES)`);
   if (config.environment === 'production') {
     if (config.gatewayAllow.empty && config.callbackSecret === undefined) {
-      warnings.push('WARNING anybody may call the gateway routes: set GATEWAY_ALLOW or CALLBACK_SECRET');
+      warnings.push(
+        'WARNING anybody may call the gateway routes, and callbacks are dropped: set GATEWAY_ALLOW or CALLBACK_SECRET',
+      );
     }
     if (config.rateLimit.allow.empty)
       warnings.push('WARNING set RATE_LIMIT_ALLOW to the networks of your aggregators');

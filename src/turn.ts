@@ -11,6 +11,7 @@ import { type Ears, type Heeded, hearAll, type Place, withFacts } from './hear.t
 import { type Located, locate, recall } from './locate.ts';
 import type { Menus } from './menus.ts';
 import { answerOffer, asksSecret, claimOf, missOffer, offer, type Resumable, resumable } from './resume.ts';
+import { SealError } from './seal/box.ts';
 import { GuardFailed } from './store/accounts.ts';
 import { Unavailable, within } from './store/sql.ts';
 import { type KnownTurn, rowKey } from './store/turns.ts';
@@ -44,6 +45,9 @@ const MOST_GUARDS = 3;
 
 /** A gateway that sends one input at a time could go on for ever; no honest session is longer. */
 const MOST_HOPS = 500;
+
+/** More pieces in one text than a walk hears. */
+const TOO_MANY: Answer = { outcome: 'invalid', fault: ['text'] };
 
 const EXPIRED = 'Session expired. Please dial again.';
 const SWITCHED_OFF = 'This service is switched off for now. Please try again later.';
@@ -113,10 +117,16 @@ async function tryTurn(turn: Turn): Promise<Answer | Unheard | 'contested'> {
   const located = await locate(heard, where);
   const { found, turn: known } = located;
   const expired = found.dial !== undefined && found.dial.idle > ttl;
-  const bound = known !== undefined && !isStranger(turn, known, expired);
-  const ruling = decide(found.dial, { start: located.start, known: located.known, bound }, ttl);
+  const foreign = known && foreignField(turn, known, expired);
+  const asked = {
+    start: located.start,
+    known: located.known,
+    bound: known !== undefined && foreign === undefined,
+    named: located.named === true,
+  };
+  const ruling = decide(found.dial, asked, ttl);
 
-  if (ruling.do === 'refuse') return { outcome: 'invalid' };
+  if (ruling.do === 'refuse') return { outcome: 'invalid', ...(foreign && { fault: [foreign] }) };
   if (typeof heard.linear === 'object') {
     const unheard = await unheardOf(turn, located, ruling);
     if (unheard !== undefined) return unheard;
@@ -160,11 +170,20 @@ async function unheardOf(
   return stored === 'contested' ? stored : unheard;
 }
 
-/** Another phone or another service code than the opener's (RULINGS.md 4.2). */
-function isStranger({ caller, heard }: Turn, known: KnownTurn, expired: boolean): boolean {
-  if (!known.phone.equals(caller)) return true;
-  // Where the dial is over anyway, a turn whose key has left the ring is nobody's rather than a fault.
-  return expired ? false : known.memory().serviceCode !== heard.serviceCode;
+/** The field by which a request is not the opener's: another phone or another service code (RULINGS.md 4.2). */
+function foreignField(
+  { caller, heard }: Turn,
+  known: KnownTurn,
+  expired: boolean,
+): 'phoneNumber' | 'serviceCode' | undefined {
+  if (!known.phone.equals(caller)) return 'phoneNumber';
+  try {
+    return known.memory().serviceCode === heard.serviceCode ? undefined : 'serviceCode';
+  } catch (error) {
+    // In an expired dial a turn whose key has left the ring is nobody's rather than a fault.
+    if (expired && error instanceof SealError) return 'serviceCode';
+    throw error;
+  }
 }
 
 function replay(known: KnownTurn | undefined): Answer | 'contested' {
@@ -206,7 +225,7 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
     }
   }
   const heeded = located.text === '' ? [opening] : await hearAll(turn, located, place, opening);
-  return heeded === 'tooMany' ? { outcome: 'invalid' } : commit(turn, located, heeded, place);
+  return heeded === 'tooMany' ? TOO_MANY : commit(turn, located, heeded, place);
 }
 
 /**
@@ -216,7 +235,8 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
 async function follow(turn: Turn, located: Located & { turn: KnownTurn }): Promise<Answer | undefined> {
   const { turn: parent } = located;
   const { resume } = parent.memory();
-  if (resume !== undefined || parent.hop >= MOST_HOPS || isStranger(turn, parent, false)) return undefined;
+  if (resume !== undefined || parent.hop >= MOST_HOPS) return undefined;
+  if (foreignField(turn, parent, false) !== undefined) return undefined;
   const { place, before } = await placeBehind(turn, located, parent);
   if (asksSecret(place.menu.menu, before.step.state)) return undefined;
   const heeded = await hearAll(turn, located, place, before);
@@ -246,14 +266,12 @@ async function placeBehind(
 
 /** The next turn of an open dial, or several where requests were lost. */
 async function goOn(turn: Turn, located: Located, parent: KnownTurn): Promise<Answer | 'contested'> {
-  if (parent.hop >= MOST_HOPS) return { outcome: 'invalid' };
+  if (parent.hop >= MOST_HOPS) return { outcome: 'invalid', fault: ['sessionId'] };
   const { place, before } = await placeBehind(turn, located, parent);
   const { resume } = parent.memory();
   if (resume !== undefined) return answerOffered(turn, located, place, before, resume);
   const heeded = await hearAll(turn, located, place, before);
-  return heeded === 'tooMany'
-    ? { outcome: 'invalid' }
-    : commit(turn, located, heeded.slice(1), place, parent.address);
+  return heeded === 'tooMany' ? TOO_MANY : commit(turn, located, heeded.slice(1), place, parent.address);
 }
 
 /** The answer to the question whether to go on with an earlier dial; what stands behind it is forgotten. */

@@ -412,7 +412,7 @@ t.test('in production a report that anybody could have sent moves nothing', asyn
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ phoneNumber: phone, status, requestId, value: 'KES 50.0000' }),
     });
-    t.equal(`${told.status} ${told.body.toString()}`, '200 OK');
+    t.equal(told.status, path === '' ? 403 : 200);
     return (await shop.rows<{ state: string }>('select state from airtime_orders'))[0]?.state;
   };
   t.equal(await report('', 'Failed'), 'sent', 'no money comes back');

@@ -35,8 +35,11 @@ export type FoundDial = {
   untouched: boolean;
 };
 
-/** What is asked of the dial: is it a start, is its turn known, is it the opener's? */
-export type Asked = { start: boolean; known: boolean; bound: boolean };
+/**
+ * What is asked of the dial: is it a start, is its turn known, is it the opener's? `named`: the turn is known by an id
+ * that the gateway gave the request, so that it is this very request again, whatever its text.
+ */
+export type Asked = { start: boolean; known: boolean; bound: boolean; named?: boolean };
 
 export type Ruling =
   | { do: 'open'; dial: number }
@@ -54,12 +57,18 @@ const SAME_START_MS = 30_000;
 /** A start right behind an END is the gateway's repeat, not a new dial. */
 const AFTER_END_MS = 5_000;
 
+/** Whether nothing more is heard in a dial: it has ended, was closed, or is idle or old for too long. */
+export function isOver(dial: FoundDial, ttl: number): boolean {
+  return dial.sinceEnd !== undefined || dial.closed || dial.idle > ttl || dial.age > FORGOTTEN_MS;
+}
+
 /** RULINGS.md 4, in its order. `ttl` is in milliseconds. */
 export function decide(dial: FoundDial | undefined, asked: Asked, ttl: number): Ruling {
   if (dial === undefined) return { do: 'open', dial: 1 };
   if (dial.age > FORGOTTEN_MS) return { do: 'open', dial: dial.dial + 1 };
   const expired = dial.idle > ttl;
   if (!asked.bound && !expired) return { do: 'refuse' };
+  if (asked.bound && asked.named === true) return { do: 'replay' };
   if (asked.start) {
     const again = asked.bound && asked.known && startsAgain(dial, expired);
     return again ? { do: 'replay' } : { do: 'open', dial: dial.dial + 1 };

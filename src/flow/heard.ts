@@ -38,8 +38,11 @@ export type Heard = {
 /** What the subscriber is to be shown, and how it came about. */
 export type Answer =
   | { outcome: 'ok' | 'replay'; service: string; screen: Screen; standing?: Standing }
-  /** The request does not belong to the session it names, or asks for too much: CONTRACT.md section 1. */
-  | { outcome: 'invalid' };
+  /**
+   * The request does not belong to the session it names, or asks for too much: CONTRACT.md section 1. `fault`: the
+   * fields that say so.
+   */
+  | { outcome: 'invalid'; fault?: string[] };
 
 /**
  * What an input of a linear session is told where nothing was done: another one was being heard; the session is over;

@@ -17,6 +17,17 @@ export const USUAL_CODES: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
+ * Whether a text is the dialled code itself, which some carriers send as the first text of a session: as dialled, or
+ * without the `*` in front of it or the `#` behind it (RULINGS.md 38).
+ */
+export function isDialledCode(text: string, serviceCode: string): boolean {
+  const extra = text.length - serviceCode.length;
+  if (text === '' || extra > 0 || extra < -2) return false;
+  const from = text.startsWith('*') ? 0 : 1;
+  return serviceCode.startsWith(text, from) && serviceCode.length - from - text.length <= 1;
+}
+
+/**
  * The longest registered code that is a segment-wise prefix wins; further segments are dialled through.
  * No match: the default service (RULINGS.md 5).
  */

@@ -3,8 +3,8 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
-import { acknowledge, inWords } from './callbacks.ts';
-import { ANSWER_MS, dropped, isTheirs, refuseOthers, UssdRequest } from './screens.ts';
+import { acknowledge, inWords, noteFailure } from './callbacks.ts';
+import { ANSWER_MS, dropped, refuseOthers, UssdRequest } from './screens.ts';
 
 /** What the provider says of an order when it knows; `authenticated`: by a way that only the provider has. */
 export type AirtimeReport = {
@@ -71,7 +71,7 @@ function statusOf(app: FastifyInstance, parts: AirtimeParts): void {
   app.withTypeProvider<ZodTypeProvider>().route({
     method: 'POST',
     url: STATUS,
-    config: { callback: STATUS },
+    config: { callback: STATUS, unproven: 'OK' },
     schema: {
       summary: 'How an airtime order went',
       description: 'Always `OK`, rubbish included; 503 where it could not be kept, so that it is sent again.',
@@ -106,9 +106,7 @@ function statusOf(app: FastifyInstance, parts: AirtimeParts): void {
 
 function validationOf(app: FastifyInstance, parts: AirtimeParts): void {
   app.setErrorHandler((error: Error & { statusCode?: number; validation?: unknown }, request, reply) => {
-    const theirs = isTheirs(error);
-    request.callback = { route: VALIDATION, outcome: theirs ? 'rubbish' : 'unavailable' };
-    if (!theirs) request.log.error({ err: error }, 'a callback failed');
+    noteFailure(error, VALIDATION, request);
     // Nothing is sent that we cannot say we asked for: the order is tried again.
     return reply.code(200).send({ status: 'Failed' });
   });

@@ -74,7 +74,7 @@ export async function noticesOfAfricastalking(
   app.withTypeProvider<ZodTypeProvider>().route({
     method: 'POST',
     url: ROUTE,
-    config: { callback: ROUTE },
+    config: { callback: ROUTE, unproven: 'OK' },
     bodyLimit: CALLBACK_BYTES,
     schema: {
       summary: 'The end of a USSD session',

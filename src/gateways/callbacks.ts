@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { faultOf } from './faults.ts';
 import { dropped, isTheirs } from './screens.ts';
 
 /**
@@ -9,7 +10,27 @@ import { dropped, isTheirs } from './screens.ts';
  */
 
 /** What is said of a callback afterwards, in the log and the counts: nothing of what it held. */
-export type CallbackFacts = { route: string; outcome: string; msisdn?: string; answer?: string };
+export type CallbackFacts = {
+  route: string;
+  outcome: string;
+  msisdn?: string;
+  answer?: string;
+  /** Of what is `rubbish`: the fields that are out of rule. */
+  fault?: string[];
+};
+
+/** Notes how a callback ended that failed before or in its handler. Returns whether it was at fault itself. */
+export function noteFailure(error: Error, route: string, request: FastifyRequest): boolean {
+  const theirs = isTheirs(error);
+  request.callback = {
+    ...request.callback,
+    route,
+    outcome: theirs ? 'rubbish' : 'unavailable',
+    ...(theirs && { fault: faultOf(error, request) }),
+  };
+  if (!theirs) request.log.error({ err: error }, 'a callback failed');
+  return theirs;
+}
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -23,6 +44,8 @@ declare module 'fastify' {
      * route itself counts those that do not.
      */
     proves?: boolean;
+    /** What a callback that anyone could have sent is told in production, where it is dropped (RULINGS.md 29). */
+    unproven?: string;
   }
 }
 
@@ -51,12 +74,7 @@ export function acknowledge(
   tooLong = ACKNOWLEDGED,
 ): void {
   app.setErrorHandler((error: Error & { statusCode?: number; validation?: unknown }, request, reply) => {
-    const theirs = isTheirs(error);
-    request.callback = { ...request.callback, route, outcome: theirs ? 'rubbish' : 'unavailable' };
-    if (!theirs) {
-      request.log.error({ err: error }, 'a callback failed');
-      return inWords(reply, 503, 'Service unavailable');
-    }
+    if (!noteFailure(error, route, request)) return inWords(reply, 503, 'Service unavailable');
     const isTooLong = error.statusCode === 413;
     const answered = typeof rubbish === 'function' ? rubbish(request, reply, isTooLong) : undefined;
     const { status, words } = isTooLong ? tooLong : typeof rubbish === 'function' ? ACKNOWLEDGED : rubbish;

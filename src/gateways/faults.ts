@@ -1,10 +1,34 @@
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import { REASONS, type Reason } from '../flow/heard.ts';
 
+/** The fault of a body that cannot be read as fields at all: missing, too large, not JSON, of another type. */
+const WHOLE_BODY = 'body';
+
+/** What a route says of the fields of its body: an object, or one that is changed once it is read. */
+type BodySchema = { shape?: object; in?: BodySchema } | undefined;
+
+/**
+ * Names the fields of a request that are out of rule, for the log (RULINGS.md 39): fields of the route's own schema
+ * only, because a key that somebody else chose can be a phone number or a PIN.
+ */
+export function faultOf(error: Error, { routeOptions }: { routeOptions: { schema?: unknown } }): string[] {
+  const { body } = (routeOptions.schema ?? {}) as { body?: BodySchema };
+  const known = Object.keys(body?.shape ?? body?.in?.shape ?? {});
+  const { keys } = error as { keys?: unknown };
+  const named = hasZodFastifySchemaValidationErrors(error)
+    ? error.validation.map(({ instancePath }) => instancePath.split('/')[1])
+    : Array.isArray(keys)
+      ? keys
+      : [];
+  const fields = known.filter((field) => named.includes(field));
+  return fields.length === 0 ? [WHOLE_BODY] : fields;
+}
+
 /** In words, what is wrong with a request and which fields are out of rule; never what stands in them. */
 export function whatIsWrong(error: Error, status: number): string {
   if (status === 413) return 'The body is too large';
   if (status === 415) return 'The body must be JSON or a form';
+  if ((error as { code?: unknown }).code === 'key_twice') return 'A key stands twice';
   if (!hasZodFastifySchemaValidationErrors(error))
     return status === 400 ? 'The request cannot be read' : 'Bad request';
   const fields = error.validation.map(({ instancePath }) => instancePath.slice(1).replaceAll('/', '.'));

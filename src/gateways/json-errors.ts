@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
-import { reasonOf, whatIsWrong } from './faults.ts';
+import { faultOf, reasonOf, whatIsWrong } from './faults.ts';
 import { isTheirs } from './screens.ts';
 
 /**
@@ -54,7 +54,8 @@ export function answerInJson(app: FastifyInstance): void {
     const theirs = isTheirs(error);
     if (request.turn !== undefined) {
       request.turn.outcome = theirs ? 'invalid' : 'unavailable';
-      if (!theirs) request.turn.reason = reasonOf(error);
+      if (theirs) request.turn.fault = faultOf(error, request);
+      else request.turn.reason = reasonOf(error);
     }
     if (theirs) return refuse(reply, 'bad_request', whatIsWrong(error, error.statusCode ?? 400));
     request.log.error({ err: error }, 'a request failed');

@@ -66,7 +66,7 @@ export type JsonParts = {
   find(sessionId: string, deadline: Deadline): Promise<OpenSession | undefined>;
   close(sessionId: string, caller: Pick<Heard, 'msisdn' | 'customer'>, deadline: Deadline): Promise<void>;
   /** A version of a document by its number. */
-  menuOf(id: number): Promise<Menu>;
+  menuOf(id: number, deadline: Deadline): Promise<Menu>;
   customerOf(partner: string, id: string): Buffer;
   /** Seconds to wait where a customer has asked too often, for partners that are not counted by address. */
   customerLimit(request: FastifyRequest, customer: Buffer): Promise<number | undefined>;
@@ -125,7 +125,10 @@ export async function jsonGateway(app: FastifyInstance, parts: JsonParts): Promi
       if (phoneNumber !== undefined && !caller.mayAssertPhone)
         return refuseTurn(reply, turn, 'phone_not_allowed');
       const { service, needsPhone } = parts.opens(serviceCode);
-      if (needsPhone && phoneNumber === undefined) return refuseTurn(reply, turn, 'phone_required');
+      if (needsPhone && phoneNumber === undefined) {
+        turn.fault = ['phoneNumber'];
+        return refuseTurn(reply, turn, 'phone_required');
+      }
       const sessionId = `ussd_${randomBytes(16).toString('hex')}`;
       const heard = {
         gateway: JSON_GATEWAY,
@@ -161,7 +164,10 @@ export async function jsonGateway(app: FastifyInstance, parts: JsonParts): Promi
       const { sessionId, choice, requestId } = request.body;
       const { due, turn } = begun(request);
       const id = requestId === undefined ? idempotencyKey(request) : { key: String(requestId) };
-      if (id === 'malformed') return refuseTurn(reply, turn, 'bad_request', 'Out of rule: Idempotency-Key');
+      if (id === 'malformed') {
+        turn.fault = ['Idempotency-Key'];
+        return refuseTurn(reply, turn, 'bad_request', 'Out of rule: Idempotency-Key');
+      }
       const session = await findOwn(parts, request, sessionId);
       if (session === undefined) return refuseTurn(reply, turn, 'session_not_found');
       const { msisdn, customer } = session.owner;
@@ -205,7 +211,7 @@ export async function jsonGateway(app: FastifyInstance, parts: JsonParts): Promi
       if (session.closed) return refuse(reply, 'session_ended');
       if (session.age > parts.ttl) return refuse(reply, 'session_expired');
       const { at, last, menu: number } = session;
-      const menu = await parts.menuOf(number);
+      const menu = await parts.menuOf(number, dueOf(request));
       const standing = { state: last.state, menu: number, at, offer: last.resume !== undefined };
       return jsonScreen(READ, { sessionId, screen: last.screen, standing, menu, ttl: parts.ttl });
     },
@@ -234,7 +240,7 @@ export async function jsonGateway(app: FastifyInstance, parts: JsonParts): Promi
 
 /** Before any body is read: the deadline begins, and whoever may not ask is told so. */
 async function begin(parts: JsonParts, request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  request.due = deadlineIn(ANSWER_MS);
+  request.due = deadlineIn(ANSWER_MS - reply.elapsedTime);
   const { gateway } = request.routeOptions.config;
   if (gateway !== undefined) request.turn = { gateway, outcome: 'refused' };
   const admitted = await parts.admit(request, request.due);
@@ -281,6 +287,7 @@ async function write(
 ) {
   switch (told.outcome) {
     case 'invalid':
+      if (told.fault !== undefined) turn.fault = told.fault;
       return linear === 'open'
         ? refuseTurn(reply, turn, 'bad_request', 'Out of rule or missing: serviceCode')
         : refuseTurn(reply, turn, 'session_not_found');
@@ -296,7 +303,7 @@ async function write(
   turn.outcome = outcome;
   turn.service = service;
   turn.node = screen.node;
-  const menu = await parts.menuOf(standing.menu);
+  const menu = await parts.menuOf(standing.menu, dueOf(reply.request));
   reply.header('x-ussd-outcome', outcome);
   return jsonScreen(message, { sessionId, screen, standing, menu, ttl: parts.ttl });
 }

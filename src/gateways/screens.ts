@@ -10,7 +10,7 @@ import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Answer, Heard, Reason, TakeTurn } from '../flow/heard.ts';
 import { type Screen, screenText } from '../flow/screen.ts';
-import { reasonOf } from './faults.ts';
+import { faultOf, reasonOf } from './faults.ts';
 
 /**
  * What all gateways share that are answered in screens, `CON …` or `END …`: the fields of a request, the four
@@ -94,6 +94,8 @@ export type TurnFacts = {
   outcome: TurnOutcome;
   /** Of what is `unavailable`. */
   reason?: Reason;
+  /** Of what is `invalid`: the fields that are out of rule. */
+  fault?: string[];
   service?: string;
   node?: string;
   msisdn?: string;
@@ -118,6 +120,8 @@ export type ScreenParts = {
   /** Seconds to wait where a phone has asked too often, for callers that are not counted by address. */
   phoneLimit(request: FastifyRequest, pseudonym: string): Promise<number | undefined>;
   pseudonym(msisdn: string): string;
+  /** Seconds to wait for an address that has named too many gateways it does not prove to be. */
+  unprovenLimit(request: FastifyRequest): Promise<number | undefined>;
 };
 
 /** A route on which turns are taken, and how its wire format differs. */
@@ -145,7 +149,7 @@ export function mountTurns(app: FastifyInstance, parts: ScreenParts, turns: Turn
     config,
     onRequest: (request, reply, done) => {
       const gateway = from(request);
-      if (gateway === undefined) return void reply.callNotFound();
+      if (gateway === undefined) return void refuseUnproven(parts, request, reply).catch(done);
       request.turn = { gateway: gateway.name, outcome: 'invalid' };
       done();
     },
@@ -164,7 +168,8 @@ export function mountTurns(app: FastifyInstance, parts: ScreenParts, turns: Turn
       },
     },
     handler: async (request, reply) => {
-      const deadline = deadlineIn(ANSWER_MS);
+      // What reading the body took is the subscriber's time as well.
+      const deadline = deadlineIn(ANSWER_MS - reply.elapsedTime);
       const { sessionId, serviceCode, phoneNumber, text, networkCode, requestId } = request.body;
       const gateway = from(request) as UssdGateway;
       const msisdn = parts.pseudonym(phoneNumber);
@@ -192,6 +197,17 @@ export function mountTurns(app: FastifyInstance, parts: ScreenParts, turns: Turn
   });
 }
 
+/** Answers a gateway that there is not, or that does not prove itself: 404, and 429 to an address with too many of them. */
+async function refuseUnproven(
+  parts: ScreenParts,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  const wait = await parts.unprovenLimit(request);
+  if (wait === undefined) reply.callNotFound();
+  else limited(reply, request, wait);
+}
+
 /** 405 and `Allow` to every other method, before any body is read: whatever comes with it. */
 export function refuseOthers(
   app: FastifyInstance,
@@ -212,7 +228,10 @@ export function refuseOthers(
 
 function write(reply: FastifyReply, turn: TurnFacts, answer: Answer): FastifyReply {
   turn.outcome = answer.outcome;
-  if (answer.outcome === 'invalid') return plain(reply, 'invalid', WORDS.invalid);
+  if (answer.outcome === 'invalid') {
+    if (answer.fault !== undefined) turn.fault = answer.fault;
+    return plain(reply, 'invalid', WORDS.invalid);
+  }
   turn.service = answer.service;
   turn.node = answer.screen.node;
   return plain(reply, answer.outcome, written(answer.screen));
@@ -240,6 +259,8 @@ export function answerPlainly(app: FastifyInstance, name: string): void {
     if (outcome === 'unavailable') {
       request.turn.reason = reasonOf(error);
       request.log.error({ err: error }, 'a turn failed');
+    } else {
+      request.turn.fault = faultOf(error, request);
     }
     return plain(reply.code(200), outcome, WORDS[outcome]);
   });

@@ -4,8 +4,8 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
-import { inWords, tooMany } from './callbacks.ts';
-import { ANSWER_MS, isTheirs, refuseOthers } from './screens.ts';
+import { inWords, noteFailure, tooMany } from './callbacks.ts';
+import { ANSWER_MS, refuseOthers } from './screens.ts';
 
 const ROUTE = '/telerivet/ussd-listener';
 
@@ -64,10 +64,7 @@ export type TelerivetParts = {
  */
 export async function telerivetListener(app: FastifyInstance, parts: TelerivetParts): Promise<void> {
   app.setErrorHandler((error: Error & { statusCode?: number; validation?: unknown }, request, reply) => {
-    const theirs = isTheirs(error);
-    request.callback = { ...request.callback, route: ROUTE, outcome: theirs ? 'rubbish' : 'unavailable' };
-    if (theirs) return inWords(reply, error.statusCode ?? 400, 'Bad request');
-    request.log.error({ err: error }, 'a callback failed');
+    if (noteFailure(error, ROUTE, request)) return inWords(reply, error.statusCode ?? 400, 'Bad request');
     return inWords(reply, 503, 'Service unavailable');
   });
   refuseOthers(app, ROUTE, ['POST'], { callback: ROUTE });

@@ -28,6 +28,8 @@ export type MetricsParts = {
   housekeeping?(): Promise<{ step: string; succeededAt: number }[]>;
   /** How many checks of PINs have come to which verdict since the start. */
   pinChecks(): ReadonlyMap<string, number>;
+  /** Whether anyone may call gateway routes and callbacks: neither CALLBACK_SECRET nor GATEWAY_ALLOW is set. */
+  gatewaysOpen?(): boolean;
 };
 
 /** The process's metrics (Prometheus text format), and the functions that count turns and callbacks. */
@@ -163,6 +165,15 @@ export function makeMetrics(parts: MetricsParts) {
     collect() {
       this.reset();
       for (const { service, off } of parts.services()) this.set({ service }, off ? 1 : 0);
+    },
+  });
+
+  new Gauge({
+    name: 'ussd_gateways_open',
+    help: '1 where anyone may call gateway routes: neither CALLBACK_SECRET nor GATEWAY_ALLOW is set',
+    registers,
+    collect() {
+      this.set(parts.gatewaysOpen?.() === true ? 1 : 0);
     },
   });
 

@@ -52,35 +52,65 @@ function derive(pin: string, salt: Buffer, cost: number): Promise<Buffer> {
 }
 
 /**
+ * What a check needs of a request's time once it has a slot, in milliseconds: the account, the count of the try, scrypt,
+ * and the turn's own transaction. A slot that comes later would count a try that cannot be answered any more.
+ */
+const WORK_MS = 1_500;
+
+/** When an answer is due. */
+type Due = { left(): number };
+
+/**
  * Slots for PIN work: scrypt runs on libuv's four threads, which turns need for nothing, but names and files do, so
- * two of them are all it may take. Who would wait too long is told so at once.
+ * two of them are all it may take. A request waits for one as long as it can still be answered in time behind it, and
+ * no more than `queue` requests wait.
  */
 export class PinSlots {
   readonly #slots: number;
   readonly #queue: number;
   #held = 0;
-  readonly #waiting: (() => void)[] = [];
+  readonly #workMs: number;
+  readonly #waiting = new Set<() => void>();
 
-  constructor(slots = 2, queue = 64) {
+  constructor(slots = 2, queue = 64, workMs = WORK_MS) {
     this.#slots = slots;
     this.#queue = queue;
+    this.#workMs = workMs;
   }
 
-  /** Runs with a slot held. Throws `PinsBusy` where too many wait already. */
-  async run<T>(work: () => Promise<T>): Promise<T> {
+  /** Runs with a slot held. Throws `PinsBusy`, and runs nothing, where too many wait or none is free in time. */
+  async run<T>(work: () => Promise<T>, due?: Due): Promise<T> {
     if (this.#held >= this.#slots) {
-      if (this.#waiting.length >= this.#queue) throw new PinsBusy();
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      if (this.#waiting.size >= this.#queue) throw new PinsBusy();
+      await this.#wait(due && due.left() - this.#workMs);
     } else {
       this.#held += 1;
     }
     try {
       return await work();
     } finally {
-      const next = this.#waiting.shift();
+      const [next] = this.#waiting;
       if (next === undefined) this.#held -= 1;
       else next();
     }
+  }
+
+  /** Waits for a slot that is handed on, first come first served. */
+  #wait(milliseconds?: number): Promise<void> {
+    if (milliseconds !== undefined && milliseconds <= 0) return Promise.reject(new PinsBusy());
+    return new Promise((resolve, reject) => {
+      const take = () => {
+        clearTimeout(timer);
+        this.#waiting.delete(take);
+        resolve();
+      };
+      const giveUp = () => {
+        this.#waiting.delete(take);
+        reject(new PinsBusy());
+      };
+      const timer = milliseconds === undefined ? undefined : setTimeout(giveUp, milliseconds);
+      this.#waiting.add(take);
+    });
   }
 }
 

@@ -1,4 +1,5 @@
 import { test } from 'tap';
+import { deadlineIn } from '../../src/deadline.ts';
 import { UNAMBIGUOUS } from '../../src/flow/answer.ts';
 import { Box } from '../../src/seal/box.ts';
 import { parseKeyRing } from '../../src/seal/keys.ts';
@@ -190,4 +191,27 @@ test('random codes hold only what cannot be mistaken', async (t) => {
   const used = new Set(codes.join(''));
   t.same([...used].sort().join(''), [...UNAMBIGUOUS].sort().join(''), 'all of the alphabet');
   t.notMatch(UNAMBIGUOUS, /[IO01]/);
+});
+
+test('nobody waits for a slot longer than can be answered in time', async (t) => {
+  const slots = new PinSlots(1, 64, 50);
+  const due = (milliseconds: number) => deadlineIn(milliseconds);
+  const { promise: held, resolve: release } = Promise.withResolvers<void>();
+  const first = slots.run(() => held, due(10_000));
+  const ran: string[] = [];
+  const work = (name: string) => async () => void ran.push(name);
+  await t.rejects(slots.run(work('too late'), due(40)), { code: 'pins_busy' }, 'at once');
+  const began = performance.now();
+  await t.rejects(
+    slots.run(work('later'), due(80)),
+    { code: 'pins_busy' },
+    'when no time is left for the work',
+  );
+  t.ok(performance.now() - began >= 25, 'and not before');
+  const patient = slots.run(work('patient'), due(60_000));
+  release();
+  await Promise.all([first, patient]);
+  t.same(ran, ['patient'], 'what was refused is never run');
+  await slots.run(work('next'));
+  t.same(ran, ['patient', 'next'], 'and every slot is free again');
 });

@@ -89,8 +89,8 @@ export class CumulativeModel extends Clock {
 
     const last = Math.max(...[...dial.rows.values()].filter((row) => !row.mark).map((row) => row.at));
     const expired = this.now - last > this.#ttl;
-    const samePhone = dial.phone === phone;
-    if (!expired && (!samePhone || dial.code !== code)) return this.say('stranger', 'invalid');
+    const opener = dial.phone === phone && dial.code === code;
+    if (!expired && !opener) return this.say('stranger', 'invalid');
     const known = dial.rows.get(whole);
 
     if (text === '') {
@@ -99,12 +99,12 @@ export class CumulativeModel extends Clock {
       const again = ended
         ? this.now - (dial.endedAt ?? 0) <= 5_000
         : !expired && !dial.closed && (opening?.at === last || this.now - dial.opened <= 30_000);
-      if (again && samePhone && opening) {
+      if (again && opener && opening) {
         return this.say(ended ? 'start again after an END' : 'start again', `replay ${opening.reply}`);
       }
       return this.#open('new dial', phone, code, whole);
     }
-    if (!samePhone) return this.say('expired for a stranger', `ok ${EXPIRED}`);
+    if (!opener) return this.say('expired for a stranger', `ok ${EXPIRED}`);
     if (known) return this.say(dial.closed ? 'closed again' : 'replay', `replay ${known.reply}`);
     if (dial.endedAt !== undefined) {
       const end = [...dial.rows.values()].find((row) => row.ended && !row.mark);
@@ -226,6 +226,8 @@ export class LatestModel extends Clock {
     const expired = this.now - newest.at > this.#ttl;
     const stranger = dial.phone !== phone;
     if (stranger && !expired) return this.say('stranger', 'invalid');
+    const before = id === undefined || stranger ? undefined : dial.ids.get(id);
+    if (before !== undefined) return this.say('id again', `replay ${before}`);
     const open = dial.endedAt === undefined;
     const untouched = newest.at === dial.opened && dial.chain.every((turn) => turn.at === dial.opened);
     if (text === '' && (!open || untouched)) {
@@ -235,12 +237,13 @@ export class LatestModel extends Clock {
     }
     if (text === '' && expired) return this.#open('new dial', phone, code, text, id);
     if (stranger) return this.say('expired', `ok ${EXPIRED}`);
-    const before = id === undefined ? undefined : dial.ids.get(id);
-    if (before !== undefined) return this.say('id again', `replay ${before}`);
     if (id === undefined && this.now - newest.at <= 1_500 && newest.heard === text) {
       return this.say('repeat', `replay ${newest.reply}`);
     }
-    if (dial.endedAt !== undefined) return this.say('the END again', `replay ${newest.reply}`);
+    if (dial.endedAt !== undefined) {
+      if (id !== undefined) dial.ids.set(id, newest.reply);
+      return this.say('the END again', `replay ${newest.reply}`);
+    }
     if (expired) {
       const marked = `mark ${dial.chain.length}`;
       const repeated = id === undefined && dial.ids.has(marked);
