@@ -79,7 +79,7 @@ export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
       report: (report: Parameters<typeof airtime.report>[1], deadline: Deadline) =>
         transact(deadline, async (tx) => {
           const { moved, repeated, tell } = await airtime.report(tx, report);
-          if (tell !== undefined) await enqueue(tx, SMS, { id: tell });
+          for (const id of tell) await enqueue(tx, SMS, { id });
           if (repeated) return 'repeated' as const;
           return moved ? ('stored' as const) : ('unmatched' as const);
         }),

@@ -204,6 +204,12 @@ export type Tables = {
     provider_id: string | null;
     ordered_at: Generated<Date>;
     ended_at: Date | null;
+    asked_times: Generated<number>;
+    denied_times: Generated<number>;
+    attributed: Generated<boolean>;
+    displaced_id: Generated<string | null>;
+    told: Generated<'sent' | 'failed' | null>;
+    told_before: Generated<'sent' | 'failed' | null>;
   };
   airtime_reports: {
     provider_id: string;
