@@ -425,8 +425,7 @@ export class Airtime {
     of: { id: string } | { recipient: Buffer; currency: string; amount: string },
     providerId?: string,
   ): Promise<Group | undefined> {
-    if (providerId !== undefined)
-      await lockDigest(tx, REPORT_LOCK, this.#digests.key('airtime', providerId));
+    if (providerId !== undefined) await lockDigest(tx, REPORT_LOCK, this.#digests.key('airtime', providerId));
     const found =
       'id' in of
         ? await tx

@@ -139,11 +139,7 @@ export async function openStand(t: Test) {
         for (const { call_id } of waiting) {
           const message = await messages.toSend(db, call_id);
           if (message !== undefined) told.push(message.text);
-          await db
-            .updateTable('messages')
-            .set({ state: 'sent' })
-            .where('call_id', '=', call_id)
-            .execute();
+          await db.updateTable('messages').set({ state: 'sent' }).where('call_id', '=', call_id).execute();
         }
       },
       /** The orders as they are now, in the order in which they were made. */
