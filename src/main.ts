@@ -85,6 +85,7 @@ async function main(): Promise<void> {
     ttl: config.sessionTtlMs,
     messages: config.messages,
     book: bookOf(config),
+    airtimeCurrencies: config.airtimeCurrencies,
     enqueue: queue.enqueue,
   });
   const { takeTurn, takeNotice, sessions, menus, switches, digests, messages } = engine;
@@ -235,6 +236,7 @@ async function runCommand(
       digestKey: config.digestKey,
       messages: config.messages,
       book: bookOf(config),
+      airtimeCurrencies: config.airtimeCurrencies,
     });
     const house = () => keepHouse({ ...keeping, ...daysOf(config), db: database.kysely });
     const say = (said: string) => void process.stdout.write(`${said}\n`);

@@ -73,7 +73,7 @@ async function history(steps: Step[], fails: boolean[]): Promise<void> {
   const counter = await stand.counter(BigInt(START));
   const { seller } = counter;
   const ids: string[] = [];
-  const [answered, nameless, revived] = [new Set<string>(), new Set<string>(), new Set<string>()];
+  const [nameless, revived] = [new Set<string>(), new Set<string>()];
   /** A phone that is bought for; one of each history, because reports are by phone. */
   const away = counter.recipient.replace('+2547', '+2541');
   const statusOf = (sale: MadeSale) =>
@@ -106,9 +106,8 @@ async function history(steps: Step[], fails: boolean[]): Promise<void> {
       const last = seller.sales.at(-1);
       // A provider may repeat the id of a sale that it has answered; for one that it has not, nobody could tell.
       const fate =
-        step.fate === 'other' && (last === undefined || !answered.has(last.key)) ? 'sold' : step.fate;
-      const again = await counter.attempt(id, fate);
-      if (again === undefined && fate === 'sold') answered.add(id);
+        step.fate === 'other' && (last === undefined || !seller.answered.has(last.key)) ? 'sold' : step.fate;
+      await counter.attempt(id, fate);
       if (fate === 'nameless') nameless.add(id);
     } else if (step.do === 'giveUp' && id !== undefined) {
       await counter.giveUp(id);
@@ -152,7 +151,6 @@ async function history(steps: Step[], fails: boolean[]): Promise<void> {
     await counter.revive(id);
     revived.add(id);
     must((await counter.attempt(id, 'sold')) === undefined, 'an answer is not taken');
-    answered.add(id);
   }
   for (const sale of seller.sales) await counter.report(sale, statusOf(sale));
   const orders = await holds();
@@ -163,7 +161,7 @@ async function history(steps: Step[], fails: boolean[]): Promise<void> {
     // Without an id a report cannot name it, and may mean others as well.
     if (nameless.has(id)) wanted.push('sent');
     must(wanted.includes(state), `an order is ${state}, and should be ${wanted.join(' or ')}`);
-    if (state === 'confirmed' && answered.has(id))
+    if (state === 'confirmed' && seller.answered.has(id))
       must(provider_id === sale?.providerId, 'an order that was answered has the id of another sale');
   }
 

@@ -31,6 +31,8 @@ export type MadeSale = AirtimeOrder & { providerId: string; key: string };
 export class Seller implements AirtimeProvider {
   readonly name = 'africastalking';
   readonly sales: MadeSale[] = [];
+  /** Keys that were told the id of their sale. */
+  readonly answered = new Set<string>();
   next: Fate = 'sold';
   #ids = 0;
   /** Makes ids of one seller unlike those of another on the same database. */
@@ -54,6 +56,7 @@ export class Seller implements AirtimeProvider {
       this.sales.push(sale);
     }
     if (fate === 'lost') throw new ProviderError('dropped', true);
+    if (fate === 'sold') this.answered.add(order.key);
     const providerId = fate === 'nameless' ? `unnamed-${order.key}` : sale.providerId;
     return { providerId, code: 'sent' };
   }
