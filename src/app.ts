@@ -74,7 +74,7 @@ export type AppParts = {
   desk: Omit<DeskParts, 'guard'> & { count: MetricsParts['tasks'] };
   stats: Omit<StatsParts, 'guard'>;
   lookup: Omit<LookupParts, 'guard' | 'pseudonym'>;
-  airtime: Pick<AirtimeParts, 'report' | 'isExpected'>;
+  airtime: Pick<AirtimeParts, 'report' | 'isExpected'> & Pick<MetricsParts, 'reconciled'>;
   json: Pick<JsonParts, 'ttl' | 'opens' | 'find' | 'close' | 'menuOf'> & { findKey: PartnerSettings['find'] };
   connections(): { total: number; idle: number; waiting: number };
   services: MetricsParts['services'];
@@ -144,6 +144,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     connections: parts.connections,
     services: parts.services,
     pinChecks: parts.pinChecks,
+    ...(parts.airtime.reconciled !== undefined && { reconciled: parts.airtime.reconciled }),
   });
 
   app.decorateRequest('authenticated', false);

@@ -14,6 +14,7 @@ import { hearReport, type SmsReport } from './store/message-reports.ts';
 import type { WantedMessages } from './store/message-view.ts';
 import { countDeliveries, listDeliveries } from './store/outbox.ts';
 import { viewOf } from './store/phone-view.ts';
+import { newestReconciliations } from './store/reconciliation.ts';
 import { recordsOf } from './store/records.ts';
 import { type Row, type Sql, within } from './store/sql.ts';
 import { funnelOf } from './store/stats.ts';
@@ -85,6 +86,7 @@ export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
         }),
       isExpected: (recipient: string, currency: string, amount: bigint, deadline: Deadline) =>
         within(deadline, airtime.isExpected(db, recipient, currency, amount)),
+      reconciled: () => newestReconciliations(db),
     },
     stats: {
       nodesOf: (service: string) => {

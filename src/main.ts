@@ -22,6 +22,7 @@ import { makeLog } from './log.ts';
 import { MenuError, readMenus, watchMenus } from './menus.ts';
 import { migrateAlone, openDatabase, StartRefused } from './opening.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
+import { runReconciliation } from './operator/reconcile.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { exchangeSimulator } from './providers/exchange.ts';
 import { twilioTaskRouter } from './providers/twilio.ts';
@@ -33,6 +34,7 @@ import { DirectoryInUse } from './store/embedded.ts';
 import { WrongKeys } from './store/keyring.ts';
 import type { Book } from './store/ledger.ts';
 import { RightsMissing } from './store/migrate.ts';
+import { simulatedTill } from './store/reconciliation.ts';
 import { within } from './store/sql.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '..', 'migrations');
@@ -74,7 +76,8 @@ async function main(): Promise<void> {
   const queue = await startQueue(database, (error) =>
     log.warn({ err: error }, 'the queue could not reach the database'),
   );
-  const providers = chooseProviders(config.africasTalking);
+  const providers = chooseProviders(config.africasTalking, simulatedTill(kysely));
+  const sales = { provider: providers.airtime.name, listSales: providers.airtime.listSales };
   const codes = { codes: config.serviceCodes, fallback: config.defaultService };
   const jsonService = services.includes(JSON_SERVICE) ? JSON_SERVICE : config.defaultService;
   const engine = await openEngine(database, {
@@ -170,6 +173,10 @@ async function main(): Promise<void> {
     const { unclosed } = await keepHouse({ ...engine, ...daysOf(config), db: kysely });
     if (unclosed > 0) log.warn({ unclosed }, 'tasks erased that nobody closed');
   });
+  await queue.daily('reconcile', async () => {
+    const { outcome } = await runReconciliation({ db: kysely, airtime, sales, enqueue: queue.enqueue });
+    if (outcome === undefined) log.warn('airtime was not reconciled: no list of sales, and no reports');
+  });
 
   watchMenus(SERVICES, knownOf, menus, {
     served: (service) => log.info({ service }, 'a document has changed: new dials see it'),
@@ -239,10 +246,12 @@ async function runCommand(
       airtimeCurrencies: config.airtimeCurrencies,
     });
     const house = () => keepHouse({ ...keeping, ...daysOf(config), db: database.kysely });
+    const { airtime: seller } = chooseProviders(config.africasTalking, simulatedTill(database.kysely));
+    const sales = { provider: seller.name, listSales: seller.listSales };
     const say = (said: string) => void process.stdout.write(`${said}\n`);
     say(
       await run(
-        { ...keeping, services, house, db: database.kysely, ring, enqueue: queue.enqueue, say },
+        { ...keeping, services, house, db: database.kysely, ring, enqueue: queue.enqueue, sales, say },
         words,
       ),
     );

@@ -21,6 +21,7 @@ import type { Orders } from '../store/orders.ts';
 import type { Subscriptions } from '../store/subscriptions.ts';
 import { switchedOff, switchOff, switchOn } from '../store/switches.ts';
 import type { Tasks } from '../store/tasks.ts';
+import { reconcileCommand, type SaleList, WordsRefused } from './reconcile.ts';
 
 /** A command that cannot be carried out; what is said is for a person. */
 export class CommandRefused extends Error {
@@ -48,6 +49,8 @@ export type CommandParts = {
   /** The daily housekeeping, at once: what it removed, by kind. */
   house(): Promise<{ removed: Record<string, number>; unclosed: number }>;
   enqueue: Enqueue;
+  /** What the provider of airtime says it sold; not there where no airtime is sold. */
+  sales?: SaleList;
   /** Says something to the operator at once, before the command has ended. */
   say(words: string): void;
 };
@@ -234,6 +237,17 @@ const retention: Command = async ({ house }, words) => {
   return `Removed: ${counts.join(', ')}.${also}`;
 };
 
+/** Compares airtime orders with what the provider sold (docs/airtime.md). */
+const reconcile: Command = async ({ sales, ...parts }, words) => {
+  if (sales === undefined) throw new CommandRefused('there is no provider of airtime to compare with');
+  try {
+    return await reconcileCommand({ ...parts, sales }, words);
+  } catch (error) {
+    if (error instanceof WordsRefused) throw new CommandRefused(error.message);
+    throw error;
+  }
+};
+
 /** What an operator may run beside the service. */
 export const COMMANDS: Record<string, Command> = {
   'pins:rotate': rotate,
@@ -244,4 +258,5 @@ export const COMMANDS: Record<string, Command> = {
   erase: erasePerson,
   service,
   retention,
+  reconcile,
 };

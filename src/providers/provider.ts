@@ -46,6 +46,20 @@ export type AirtimeProvider = {
   name: string;
   /** Buys airtime for one phone. Throws `ProviderError`. */
   send(order: AirtimeOrder): Promise<AirtimeTaken>;
+  /**
+   * Lists what was sold from `from` to before `until`, all of it. Not there where the provider has no list that can
+   * be relied on. Throws `ProviderError`.
+   */
+  listSales?(from: Date, until: Date): Promise<AirtimeSale[]>;
+};
+
+/** A sale in a provider's own list; `sold`: it says that it was carried out. */
+export type AirtimeSale = {
+  providerId: string;
+  currency: string;
+  amountMinor: bigint;
+  at?: Date;
+  sold: boolean;
 };
 
 /**

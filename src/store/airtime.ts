@@ -548,12 +548,20 @@ export class Airtime {
     return row !== undefined;
   }
 
-  /** Removes reports that nothing waits for any more. */
+  /**
+   * Removes reports that nothing waits for any more. A sale that was reported and is of no order is kept as a stray,
+   * without the phone, for the reconciliation.
+   */
   async forgetReports(db: Db): Promise<void> {
-    await db
-      .deleteFrom('airtime_reports')
-      .where('at', '<', sql<Date>`now() - ${REPORT_HOURS} * interval '1 hour'`)
-      .execute();
+    await sql`
+      with gone as (
+        delete from airtime_reports where at < now() - ${REPORT_HOURS} * interval '1 hour' returning *)
+      insert into airtime_strays (provider_id, currency, amount, at)
+      select distinct on (provider_id) provider_id, currency, amount, at from gone
+      where status = 'Success' and authenticated
+        and not exists (select 1 from airtime_orders o where o.provider_id = gone.provider_id)
+      order by provider_id, at
+      on conflict do nothing`.execute(db);
   }
 
   /** Seals again, under the active key, what another key sealed. Returns how many rows. */

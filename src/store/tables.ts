@@ -220,6 +220,20 @@ export type Tables = {
     amount: string | null;
     at: Generated<Date>;
   };
+  airtime_strays: { provider_id: string; currency: string | null; amount: string | null; at: Date };
+  airtime_simulated: { provider_id: string; currency: string; amount: string; at: Generated<Date> };
+  airtime_reconciliations: {
+    id: Generated<string>;
+    ran_at: Generated<Date>;
+    provider: string;
+    source: 'list' | 'reports' | 'statement';
+    orders_from: Date;
+    orders_until: Date;
+    orders: number;
+    sales: number;
+    orders_without_sale: number;
+    sales_without_order: number;
+  };
   instruments: {
     id: string;
     symbol: string;
