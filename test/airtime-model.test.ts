@@ -8,7 +8,7 @@ import { openStand } from './support/counter.ts';
 import fc from './support/property.ts';
 import { unlessRefused, wrongs } from './support/stage.ts';
 
-const RUNS = Math.max(1, Math.round(25 * Number(process.env.TEST_SCALE ?? 1)));
+const RUNS = Math.max(1, Math.round(12 * Number(process.env.TEST_SCALE ?? 1)));
 const START = 100_000;
 const MOST_ORDERS = 4;
 

@@ -1,5 +1,5 @@
 /** Orders are compared daily with what the provider says it sold (RULINGS.md 41); and the database of a version before. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
@@ -182,7 +182,7 @@ t.test('a database that holds two orders of one sale', async (t) => {
     db,
   );
   await sql`delete from kysely_migration where name >= '0011'`.execute(db);
-  t.same((await migrateServer(stand.url, MIGRATIONS))[0], '0011-provider-ids');
+  t.same(await migrateServer(stand.url, upTo0011(t)), ['0011-provider-ids']);
   t.same(
     (await counter.orders()).map(({ state, provider_id }) => [state, provider_id]),
     [
@@ -215,3 +215,12 @@ t.test('a database that holds two orders of one sale', async (t) => {
   );
   t.same(await wrongs(db), []);
 });
+
+/** The migrations up to that of this file, whatever has come after it. */
+function upTo0011(t: { teardown(step: () => void): void }): string {
+  const folder = mkdtempSync(join(tmpdir(), 'migrations-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  for (const name of readdirSync(MIGRATIONS).filter((name) => name < '0012'))
+    symlinkSync(join(MIGRATIONS, name), join(folder, name));
+  return folder;
+}

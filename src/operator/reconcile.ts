@@ -105,7 +105,7 @@ function windowOf(given: ReadonlyMap<string, string>): Window | undefined {
     throw new WordsRefused(
       `orders younger than ${SETTLED_HOURS} hours may still be under way: write an earlier --from`,
     );
-  return { from, until: until > settled ? settled : until };
+  return { from, until: new Date(Math.min(until.getTime(), settled.getTime())) };
 }
 
 function statementIn(file: string): Sale[] {
