@@ -331,7 +331,9 @@ function unknownServices(
 }
 
 /** Country codes that there are, without `+` (ITU-T E.164, as libphonenumber lists them). */
-const CALLING_CODES: ReadonlySet<string> = new Set(getCountries().map(getCountryCallingCode));
+const CALLING_CODES: ReadonlySet<string> = new Set(
+  getCountries().map((country) => getCountryCallingCode(country)),
+);
 
 /**
  * Reads `KES=+254,XOF=+221,XOF=+225`: airtime of a currency is sold to numbers that begin with one of its codes; a

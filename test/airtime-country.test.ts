@@ -1,10 +1,13 @@
 /** Airtime is sold to numbers of the country of its currency only (RULINGS.md 41). */
+import { sql } from 'kysely';
 import t from 'tap';
 import { type ConfigError, readConfig } from '../src/config.ts';
+import { openKeeping } from '../src/engine.ts';
+import { parseKeyRing } from '../src/seal/keys.ts';
 import { USUAL_CURRENCIES } from '../src/store/airtime.ts';
-import { ask } from './support/ask.ts';
-import { startGateway } from './support/gateway.ts';
-import { eventually, phoneOn, queryOn } from './support/phone.ts';
+import { openStand } from './support/counter.ts';
+import { startGateway, TEST_KEY } from './support/gateway.ts';
+import { phoneOn, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
 const { url: DATABASE_URL } = await database(t);
@@ -41,27 +44,30 @@ t.test('on the screen', async (t) => {
   t.equal((await query('select 1 from airtime_orders')).length, 1);
 });
 
-t.test('an order that is not sold any more: asked for by nobody, validated for nobody', async (t) => {
-  const gateway = await startGateway(t, { DATABASE_URL, AIRTIME_CURRENCIES: 'KES=+255,UGX=+256' });
-  const validate = async (phoneNumber: string) => {
-    const body = JSON.stringify({ phoneNumber, currencyCode: 'KES', amount: '50.00' });
-    const headers = { 'content-type': 'application/json' };
-    return (
-      await ask(`${gateway.url}/airtime/validation`, { method: 'POST', headers, body })
-    ).body.toString();
+t.test('an order for a number that airtime is not sold to any more', async (t) => {
+  const stand = await openStand(t);
+  const counter = await stand.counter(20_000n);
+  const elsewhere = '+260971234567';
+  const asked = await counter.order(5_000n);
+  await counter.attempt(asked, 'unheard');
+  const refused = await counter.order(5_000n, elsewhere);
+  t.equal(await counter.attempt(refused, 'sold'), undefined);
+  t.equal(counter.seller.sales.length, 0, 'the provider is not asked for it');
+  await counter.sendMessages();
+  t.match(counter.told, [/-1 failed$/], 'the subscriber is told');
+  t.same(await counter.balance(), [15_000, 5_000]);
+  const { rows } = await sql`select state, error from outbox where id = ${refused}`.execute(stand.db);
+  t.same(rows, [{ state: 'refused', error: 'refused_country' }]);
+
+  // What /airtime/validation asks, where the setting has changed while an order was under way.
+  const { ring, messages } = { ring: parseKeyRing(TEST_KEY), messages: { dailyMax: 10, prefixes: [] } };
+  const validated = async (airtimeCurrencies: Map<string, string[]>) => {
+    const keeping = await openKeeping(stand.database, { ring, messages, book: 'real', airtimeCurrencies });
+    return keeping.airtime.isExpected(stand.db, counter.recipient, 'KES', 5_000n);
   };
-  await eventually(
-    'the order',
-    async () => (await query(`select 1 from outbox where state = 'queued'`)).length === 0,
-  );
-  await query(`update airtime_orders set state = 'sent', asked_at = now()`);
-  t.equal(await validate('+254711000111'), '{"status":"Failed"}');
-  await gateway.stop();
-  const usual = await startGateway(t, { DATABASE_URL });
-  const headers = { 'content-type': 'application/json' };
-  const body = JSON.stringify({ phoneNumber: '+254711000111', currencyCode: 'KES', amount: '50.00' });
-  const told = await ask(`${usual.url}/airtime/validation`, { method: 'POST', headers, body });
-  t.equal(told.body.toString(), '{"status":"Validated"}');
+  t.equal(await validated(new Map([['KES', ['+254']]])), true);
+  t.equal(await validated(new Map([['KES', ['+255']]])), false, 'of another country');
+  t.equal(await validated(new Map([['UGX', ['+254']]])), false, 'in another currency');
 });
 
 t.test('the setting', async (t) => {
