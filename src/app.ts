@@ -86,7 +86,7 @@ export type AppParts = {
   desk: Omit<DeskParts, 'guard'> & { count: MetricsParts['tasks'] };
   stats: Omit<StatsParts, 'guard'>;
   lookup: Omit<LookupParts, 'guard' | 'pseudonym'>;
-  airtime: Pick<AirtimeParts, 'report' | 'isExpected'>;
+  airtime: Pick<AirtimeParts, 'report' | 'isExpected'> & Pick<MetricsParts, 'reconciled'>;
   json: Pick<JsonParts, 'ttl' | 'opens' | 'find' | 'close' | 'menuOf'> & { findKey: PartnerSettings['find'] };
   connections(): { total: number; idle: number; waiting: number };
   services: MetricsParts['services'];
@@ -172,6 +172,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     ...(parts.housekeeping !== undefined && { housekeeping: parts.housekeeping }),
     pinChecks: parts.pinChecks,
     gatewaysOpen: () => !closed,
+    ...(parts.airtime.reconciled !== undefined && { reconciled: parts.airtime.reconciled }),
   });
 
   app.decorateRequest('authenticated', false);

@@ -15,6 +15,7 @@ import { hearReport, type SmsReport } from './store/message-reports.ts';
 import type { WantedMessages } from './store/message-view.ts';
 import { countDeliveries, listDeliveries } from './store/outbox.ts';
 import { viewOf } from './store/phone-view.ts';
+import { newestReconciliations } from './store/reconciliation.ts';
 import { recordsOf } from './store/records.ts';
 import { type Row, type Sql, within } from './store/sql.ts';
 import { funnelOf } from './store/stats.ts';
@@ -80,12 +81,13 @@ export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
       report: (report: Parameters<typeof airtime.report>[1], deadline: Deadline) =>
         transact(deadline, async (tx) => {
           const { moved, repeated, tell } = await airtime.report(tx, report);
-          if (tell !== undefined) await enqueue(tx, SMS, { id: tell });
+          for (const id of tell) await enqueue(tx, SMS, { id });
           if (repeated) return 'repeated' as const;
           return moved ? ('stored' as const) : ('unmatched' as const);
         }),
       isExpected: (recipient: string, currency: string, amount: bigint, deadline: Deadline) =>
         within(deadline, airtime.isExpected(db, recipient, currency, amount)),
+      reconciled: () => newestReconciliations(db),
     },
     stats: {
       nodesOf: (service: string) => {

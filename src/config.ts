@@ -1,3 +1,4 @@
+import { getCountries, getCountryCallingCode } from 'libphonenumber-js/min';
 import { z } from 'zod';
 import { unsendable } from './flow/outgoing.ts';
 import { USUAL_CODES } from './flow/service-code.ts';
@@ -143,6 +144,7 @@ const Environment = z.object({
   DESK_RETENTION_DAYS: whole(1, 3_650, 90),
   SMS_DAILY_MAX: whole(0, 100_000_000, 10_000),
   SMS_PREFIXES: text.default('').transform(parsed(parsePrefixes)),
+  AIRTIME_CURRENCIES: text.default('KES=+254').transform(parsed(parseCurrencies)),
   SMS_REPLIES: text.optional(),
   AT_USERNAME: text.regex(/^[!-~]{1,100}$/, 'must be 1 to 100 printable ASCII characters').optional(),
   AT_API_KEY: text.regex(/^[!-~]{1,500}$/, 'must be 1 to 500 printable ASCII characters').optional(),
@@ -210,6 +212,8 @@ export type Config = {
   deskRetentionDays: number;
   /** What subscribers may cause in a day, and to which numbers (RULINGS.md 14). */
   messages: { dailyMax: number; prefixes: string[] };
+  /** What the numbers begin with that airtime is sold to, by currency (RULINGS.md 41). */
+  airtimeCurrencies: ReadonlyMap<string, readonly string[]>;
   /** The document of automatic answers, where it is not the one that comes along. */
   smsReplies?: string;
   /** There only with credentials; without them a simulator stands in, and nothing leaves. */
@@ -311,6 +315,7 @@ export function readConfig(
     messageRetentionDays: env.MESSAGE_RETENTION_DAYS,
     deskRetentionDays: env.DESK_RETENTION_DAYS,
     messages: { dailyMax: env.SMS_DAILY_MAX, prefixes: env.SMS_PREFIXES },
+    airtimeCurrencies: env.AIRTIME_CURRENCIES,
     ...(env.SMS_REPLIES !== undefined && { smsReplies: env.SMS_REPLIES }),
     ...africasTalkingOf(env),
     ...twilioOf(env),
@@ -421,6 +426,31 @@ function unknownServices(
   return services.includes(fallback)
     ? problems
     : [...problems, `DEFAULT_SERVICE: ${fallback} is none of ${known}`];
+}
+
+/** Country codes that there are, without `+` (ITU-T E.164, as libphonenumber lists them). */
+const CALLING_CODES: ReadonlySet<string> = new Set(
+  getCountries().map((country) => getCountryCallingCode(country)),
+);
+
+/**
+ * Reads `KES=+254,XOF=+221,XOF=+225`: airtime of a currency is sold to numbers that begin with one of its codes; a
+ * currency of several countries is named once for each. Throws an Error that says which entry is wrong and why.
+ */
+function parseCurrencies(list: string): Map<string, string[]> {
+  const currencies = new Map<string, string[]>();
+  for (const entry of entriesOf(list)) {
+    const [, currency = '', code = ''] = /^([A-Z]{3})\s*=\s*\+([1-9]\d{0,6})$/.exec(entry) ?? [];
+    if (currency === '')
+      throw new Error(`"${entry}" is not a currency and the country code it is sold to: write KES=+254`);
+    if (![1, 2, 3].some((length) => CALLING_CODES.has(code.slice(0, length))))
+      throw new Error(`"${entry}": no country has the code +${code}; write the whole code, as in KES=+254`);
+    const codes = currencies.get(currency) ?? [];
+    if (codes.includes(`+${code}`)) throw new Error(`"${entry}" stands twice: write it once`);
+    currencies.set(currency, [...codes, `+${code}`]);
+  }
+  if (currencies.size === 0) throw new Error('names no currency: write KES=+254');
+  return currencies;
 }
 
 /** `*1234#=ixo,*123#=demo` */

@@ -26,7 +26,7 @@ import { investFacts } from './services/invest/facts.ts';
 import { ixoFacts } from './services/ixo/facts.ts';
 import { supportFacts } from './services/support/facts.ts';
 import { Accounts } from './store/accounts.ts';
-import { Airtime } from './store/airtime.ts';
+import { Airtime, type AirtimeCurrencies } from './store/airtime.ts';
 import { ApiKeys } from './store/api-keys.ts';
 import { Attempts } from './store/attempts.ts';
 import type { Database } from './store/database.ts';
@@ -70,6 +70,8 @@ export type EngineSettings = {
   messages: MessageLimits;
   /** Whose money wallets hold: the simulator's, where no provider is set up. */
   book: Book;
+  /** Which numbers airtime is sold to, by currency; `KES=+254` where it is not said. */
+  airtimeCurrencies?: AirtimeCurrencies | undefined;
   enqueue: Enqueue;
   /** Facts of further services, by service and name. */
   facts?: Record<string, Record<string, Fact>>;
@@ -117,7 +119,7 @@ export type Keeping = {
 /** Opens what keeps people's things, keys checked. Throws `WrongKeys`. */
 export async function openKeeping(
   { kysely }: Database,
-  settings: Pick<EngineSettings, 'ring' | 'digestKey' | 'messages' | 'book'>,
+  settings: Pick<EngineSettings, 'ring' | 'digestKey' | 'messages' | 'book' | 'airtimeCurrencies'>,
 ): Promise<Keeping> {
   const digests = new Digests(await digestRoot(kysely, settings.ring, settings.digestKey));
   const columns = new Box(settings.ring, 'columns');
@@ -135,7 +137,7 @@ export async function openKeeping(
     optOuts: new OptOuts(digests),
     subscriptions: new Subscriptions(columns, digests),
     ledger,
-    airtime: new Airtime(columns, digests, ledger, messages),
+    airtime: new Airtime(columns, digests, ledger, messages, settings.airtimeCurrencies),
     orders: new Orders(columns, ledger, messages),
     tasks: new Tasks(taskRows, digests),
     farTasks: new FarTasks(taskRows),
@@ -208,7 +210,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     }),
     facts: {
       ixo: ixoFacts(accounts, messages, random),
-      airtime: airtimeFacts(ledger, messages, random),
+      airtime: airtimeFacts(ledger, messages, airtime, random),
       invest: investFacts(orders, accounts, messages, random),
       support: supportFacts(tasks, random),
       ...settings.facts,

@@ -9,6 +9,7 @@ import { makeLog } from './log.ts';
 import { MenuError, readMenus } from './menus.ts';
 import { migrateAlone, openDatabase, StartRefused } from './opening.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
+import { chooseProviders } from './providers/choose.ts';
 import { startQueue } from './queue.ts';
 import { KeyError } from './seal/keys.ts';
 import { bookOf, daysOf, knownOf, MIGRATIONS, REPLIES, SERVICES, serve } from './serve.ts';
@@ -16,6 +17,7 @@ import { RepliesError, readReplies } from './sms/replies.ts';
 import { DirectoryInUse } from './store/embedded.ts';
 import { WrongKeys } from './store/keyring.ts';
 import { RightsMissing } from './store/migrate.ts';
+import { simulatedTill } from './store/reconciliation.ts';
 
 async function main(): Promise<void> {
   const [command, ...words] = process.argv.slice(2);
@@ -59,12 +61,15 @@ async function runCommand(
       digestKey: config.digestKey,
       messages: config.messages,
       book: bookOf(config),
+      airtimeCurrencies: config.airtimeCurrencies,
     });
     const house = () => keepHouse({ ...keeping, ...daysOf(config), house: database.house });
+    const { airtime: seller } = chooseProviders(config.africasTalking, simulatedTill(database.kysely));
+    const sales = { provider: seller.name, listSales: seller.listSales };
     const say = (said: string) => void process.stdout.write(`${said}\n`);
     say(
       await run(
-        { ...keeping, services, house, db: database.kysely, ring, enqueue: queue.enqueue, say },
+        { ...keeping, services, house, db: database.kysely, ring, enqueue: queue.enqueue, sales, say },
         words,
       ),
     );

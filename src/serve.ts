@@ -21,6 +21,7 @@ import { keptToken, tokenFile } from './kept.ts';
 import { type Running, shutDown } from './leaving.ts';
 import { watchMenus } from './menus.ts';
 import { type Opened, openDatabase } from './opening.ts';
+import { runReconciliation } from './operator/reconcile.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { exchangeSimulator } from './providers/exchange.ts';
 import { twilioTaskRouter } from './providers/twilio.ts';
@@ -28,6 +29,7 @@ import { startQueue } from './queue.ts';
 import { SHAPES } from './services/facts.ts';
 import { type Replies, readReplies } from './sms/replies.ts';
 import type { Book } from './store/ledger.ts';
+import { simulatedTill } from './store/reconciliation.ts';
 import { within } from './store/sql.ts';
 
 /** The folders of this code: its migrations, its services, the default automatic replies. */
@@ -106,7 +108,8 @@ async function serveOn(
     (error) => log.warn({ err: error }, 'the queue could not reach the database'),
     { onFailing: (failing) => log.warn(failing, 'deliveries failed and will be tried again') },
   );
-  const providers = chooseProviders(config.africasTalking);
+  const providers = chooseProviders(config.africasTalking, simulatedTill(kysely));
+  const sales = { provider: providers.airtime.name, listSales: providers.airtime.listSales };
   const codes = { codes: config.serviceCodes, fallback: config.defaultService };
   const jsonService = services.includes(JSON_SERVICE) ? JSON_SERVICE : config.defaultService;
   const engine = await openEngine(database, {
@@ -117,6 +120,7 @@ async function serveOn(
     ttl: config.sessionTtlMs,
     messages: config.messages,
     book: bookOf(config),
+    airtimeCurrencies: config.airtimeCurrencies,
     enqueue: queue.enqueue,
     ...(pinCost !== undefined && { pinCost }),
   });
@@ -210,6 +214,10 @@ async function serveOn(
     if (failures.length === 0) return;
     log.error({ failures }, 'the housekeeping failed in part: it is tried again within the hour');
     throw new HousekeepingFailed(failures);
+  });
+  await queue.daily('reconcile', async () => {
+    const { outcome } = await runReconciliation({ db: kysely, airtime, sales, enqueue: queue.enqueue });
+    if (outcome === undefined) log.warn('airtime was not reconciled: no list of sales, and no reports');
   });
 
   const stopWatching = watchMenus(SERVICES, knownOf, menus, {

@@ -410,7 +410,11 @@ async function settled(rows: Asker): Promise<void> {
   });
 }
 
-const SETTINGS = { OPERATOR_TOKEN: TOKEN, PIN_ENCRYPTION_KEY: TEST_KEY };
+const SETTINGS = {
+  OPERATOR_TOKEN: TOKEN,
+  PIN_ENCRYPTION_KEY: TEST_KEY,
+  AIRTIME_CURRENCIES: 'KES=+221',
+};
 
 function keepingOn(db: Database, ring = RING): Promise<Keeping> {
   const messages = { dailyMax: 1_000, prefixes: [] };

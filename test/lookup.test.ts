@@ -37,7 +37,7 @@ async function call<T>(url: string, who: string, body?: unknown) {
 
 t.test('a phone is looked up', async (t) => {
   const { url: DATABASE_URL } = await database(t);
-  const gateway = await startGateway(t, { DATABASE_URL, OPERATOR_TOKEN });
+  const gateway = await startGateway(t, { DATABASE_URL, OPERATOR_TOKEN, AIRTIME_CURRENCIES: 'KES=+260' });
   const { url } = gateway;
   const query = await queryOn(t, DATABASE_URL);
   const phone = phoneOn(url);

@@ -1,4 +1,4 @@
-import { type AirtimeProvider, ProviderError } from '../providers/provider.ts';
+import { type AirtimeProvider, didNothing, ProviderError } from '../providers/provider.ts';
 import { type Db, GuardFailed } from '../store/accounts.ts';
 import type { Airtime, Moved, Order } from '../store/airtime.ts';
 import { endDelivery } from '../store/outbox.ts';
@@ -34,38 +34,50 @@ export function airtimeDelivery(
   provider: AirtimeProvider,
   enqueue: Enqueue,
 ): Delivery {
-  const end = async (tx: Db, moved: Moved) => {
-    if (moved.tell !== undefined) await enqueue(tx, SMS, { id: moved.tell });
+  const end = async (tx: Db, { tell }: Moved) => {
+    for (const id of tell) await enqueue(tx, SMS, { id });
   };
-  /** Real money buys nothing at the simulator, and other money nothing that is real. */
-  const askFor = async (order: Order): Promise<Answer> => {
+  /** Asks the provider; undefined where the order has gone on meanwhile. */
+  const askFor = async (order: Order): Promise<Answer | undefined> => {
+    // Real money buys nothing at the simulator, and other money nothing that is real.
     if (order.book !== airtime.book)
       return order.book === 'real' ? { again: 'no_credentials' } : { refused: 'demonstration' };
-    await airtime.asked(db, order.id);
-    return ask(provider, order);
+    if (!order.asked && !airtime.sellsTo(order.currency, order.recipient))
+      return { refused: 'refused_country' };
+    if (!(await airtime.asked(db, order.id, provider.name))) return undefined;
+    const answer = await ask(provider, order);
+    if ('nothing' in answer && answer.nothing) await airtime.denied(db, order.id);
+    return answer;
   };
-  /** It was done before, and its answer lost: a report has told that it was sold. */
-  const soldUnheard = async (id: string, code: string): Promise<boolean> =>
-    code === 'refused_duplicate' && (await airtime.soldUnheard(db, id)) !== undefined;
+  /** Takes an answer over, with all that follows. Throws `SaleTaken` and `NotMoved`: then nothing is changed. */
+  const takeOver = (id: string, answer: Answer) =>
+    db.transaction().execute(async (tx) => {
+      // The outbox before the order, as where it is given up or tried again: the other way round they could meet.
+      if ('refused' in answer) await endDelivery(tx, id, 'refused', answer.refused);
+      else await endDelivery(tx, id, 'done');
+      if ('providerId' in answer)
+        return end(tx, await airtime.sent(tx, id, provider.name, answer.providerId));
+      if ('refused' in answer) return end(tx, await airtime.failed(tx, id));
+      // The answer was lost and the sale reported.
+      const sold = await airtime.soldUnheard(tx, id);
+      if (!sold.moved) throw new NotMoved();
+      await end(tx, sold);
+    });
   const deliverOne = async (id: string): Promise<string | undefined> => {
     const order = await airtime.toBuy(db, id);
-    if (order === undefined) {
+    const answer = order && (await askFor(order));
+    if (answer === undefined) {
       // A report has told of it meanwhile.
       await endDelivery(db, id, 'done');
       return undefined;
     }
-    const answer = await askFor(order);
-    if ('again' in answer && !(await soldUnheard(id, answer.again))) return answer.again;
-    await db.transaction().execute(async (tx) => {
-      // The outbox before the order, as where it is given up or tried again: the other way round they could meet.
-      if ('refused' in answer) await endDelivery(tx, id, 'refused', answer.refused);
-      else await endDelivery(tx, id, 'done');
-      const moved =
-        'providerId' in answer
-          ? await airtime.sent(tx, id, provider.name, answer.providerId)
-          : await airtime.failed(tx, id);
-      await end(tx, moved);
-    });
+    if ('again' in answer && answer.again !== 'refused_duplicate') return answer.again;
+    try {
+      await takeOver(id, answer);
+    } catch (error) {
+      if (error instanceof NotMoved && 'again' in answer) return answer.again;
+      throw error;
+    }
     return undefined;
   };
   return {
@@ -79,7 +91,14 @@ export function airtimeDelivery(
   };
 }
 
-type Answer = { providerId: string } | { refused: string } | { again: string };
+/** `nothing`: it is certain that this try bought nothing. */
+type Answer =
+  | { providerId: string }
+  | { refused: string; nothing?: boolean }
+  | { again: string; nothing?: boolean };
+
+/** It is not known that the order was sold: the transaction is taken back, and the order tried again. */
+class NotMoved extends Error {}
 
 /** What the provider says; anything that is no word of its own is tried again. */
 async function ask(provider: AirtimeProvider, order: Order): Promise<Answer> {
@@ -88,6 +107,7 @@ async function ask(provider: AirtimeProvider, order: Order): Promise<Answer> {
     return await provider.send({ key, to, currency, amountMinor });
   } catch (error) {
     if (!(error instanceof ProviderError)) throw error;
-    return error.retryable ? { again: error.code } : { refused: error.code };
+    const nothing = didNothing(error);
+    return error.retryable ? { again: error.code, nothing } : { refused: error.code, nothing };
   }
 }

@@ -89,6 +89,11 @@ function statusOf(app: FastifyInstance, parts: AirtimeParts): void {
       const { phoneNumber, status, requestId, value } = request.body;
       const facts = begin(request, STATUS, parts.pseudonym(phoneNumber));
       const authenticated = request.authenticated || !parts.production;
+      // Anybody could have sent it: it leaves no row (RULINGS.md 29).
+      if (!authenticated) {
+        facts.outcome = 'refused';
+        return inWords(reply, 200, 'OK');
+      }
       const [, currency, worth = ''] = /^([A-Z]{3}) (\S+)$/.exec(value ?? '') ?? [];
       const amount = inMinor(worth);
       const report = {

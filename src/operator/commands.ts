@@ -21,6 +21,7 @@ import type { Orders } from '../store/orders.ts';
 import type { Subscriptions } from '../store/subscriptions.ts';
 import { switchedOff, switchOff, switchOn } from '../store/switches.ts';
 import type { Tasks } from '../store/tasks.ts';
+import { reconcileCommand, type SaleList, WordsRefused } from './reconcile.ts';
 
 /** A command that cannot be carried out; what is said is for a person. */
 export class CommandRefused extends Error {
@@ -52,6 +53,8 @@ export type CommandParts = {
     failures?: { step: string; code: string }[];
   }>;
   enqueue: Enqueue;
+  /** What the provider of airtime says it sold; not there where no airtime is sold. */
+  sales?: SaleList;
   /** Says something to the operator at once, before the command has ended. */
   say(words: string): void;
 };
@@ -243,6 +246,17 @@ const retention: Command = async ({ house }, words) => {
   );
 };
 
+/** Compares airtime orders with what the provider sold (docs/airtime.md). */
+const reconcile: Command = async ({ sales, ...parts }, words) => {
+  if (sales === undefined) throw new CommandRefused('there is no provider of airtime to compare with');
+  try {
+    return await reconcileCommand({ ...parts, sales }, words);
+  } catch (error) {
+    if (error instanceof WordsRefused) throw new CommandRefused(error.message);
+    throw error;
+  }
+};
+
 /** What an operator may run beside the service. */
 export const COMMANDS: Record<string, Command> = {
   'pins:rotate': rotate,
@@ -253,4 +267,5 @@ export const COMMANDS: Record<string, Command> = {
   erase: erasePerson,
   service,
   retention,
+  reconcile,
 };

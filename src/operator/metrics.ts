@@ -26,6 +26,10 @@ export type MetricsParts = {
   services(): { service: string; off: boolean }[];
   /** When each step of the housekeeping succeeded last; in milliseconds since 1970. */
   housekeeping?(): Promise<{ step: string; succeededAt: number }[]>;
+  /** The newest comparison of airtime orders with sales by source; `ranAt` in seconds since 1970. */
+  reconciled?(): Promise<
+    { source: string; ranAt: number; ordersWithoutSale: number; salesWithoutOrder: number }[]
+  >;
   /** How many checks of PINs have come to which verdict since the start. */
   pinChecks(): ReadonlyMap<string, number>;
   /** Whether anyone may call gateway routes and callbacks: neither CALLBACK_SECRET nor GATEWAY_ALLOW is set. */
@@ -154,6 +158,33 @@ export function makeMetrics(parts: MetricsParts) {
     registers,
     collect() {
       for (const [state, count] of Object.entries(parts.connections())) this.set({ state }, count);
+    },
+  });
+
+  const reconciled = shared(async () => (await parts.reconciled?.()) ?? []);
+  new Gauge({
+    name: 'ussd_airtime_unreconciled',
+    help: 'What the newest comparison of airtime orders with sales found, by source and kind; needs an operator',
+    labelNames: ['source', 'kind'],
+    registers,
+    async collect() {
+      const newest = await reconciled();
+      this.reset();
+      for (const { source, ordersWithoutSale, salesWithoutOrder } of newest ?? []) {
+        this.set({ source, kind: 'order_without_sale' }, ordersWithoutSale);
+        this.set({ source, kind: 'sale_without_order' }, salesWithoutOrder);
+      }
+    },
+  });
+  new Gauge({
+    name: 'ussd_airtime_reconciled_timestamp_seconds',
+    help: 'When airtime orders were last compared with sales, by source, in seconds since 1970',
+    labelNames: ['source'],
+    registers,
+    async collect() {
+      const newest = await reconciled();
+      this.reset();
+      for (const { source, ranAt } of newest ?? []) this.set({ source }, ranAt);
     },
   });
 

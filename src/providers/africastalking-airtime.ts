@@ -39,7 +39,11 @@ const REASONS: [words: RegExp, code: string, retryable: boolean][] = [
   [/InvalidRequest|invalid request/i, 'refused_request', false],
 ];
 
-/** Airtime by `POST /version1/airtime/send`, one phone a call. */
+/**
+ * Airtime by `POST /version1/airtime/send`, one phone a call. There is no `listSales`: the API finds one transaction by
+ * its id (`GET /version1/airtime/status`, `findTransactionStatus` of the vendor's SDK) and lists none; the list at
+ * `/query/transaction/fetch` is of its payments product. What it sold is exported from its dashboard (docs/airtime.md).
+ */
 export function africasTalkingAirtime(post: Post, baseUrl: string): AirtimeProvider {
   return {
     name: 'africastalking',

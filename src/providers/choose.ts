@@ -1,6 +1,6 @@
 import { type AfricasTalking, africasTalking } from './africastalking.ts';
 import type { Providers } from './provider.ts';
-import { simulator } from './simulator.ts';
+import { simulator, type Till } from './simulator.ts';
 
 /**
  * For a whole call to a far side; in milliseconds. Below the 10 s after which the queue gives a job to somebody
@@ -8,7 +8,15 @@ import { simulator } from './simulator.ts';
  */
 const PATIENCE_MS = 8_000;
 
-/** Who carries messages and sells airtime: whoever there are credentials for, else the simulator. */
-export function chooseProviders(credentials: Omit<AfricasTalking, 'timeoutMs'> | undefined): Providers {
-  return credentials === undefined ? simulator() : africasTalking({ ...credentials, timeoutMs: PATIENCE_MS });
+/**
+ * Who carries messages and sells airtime: whoever there are credentials for, else the simulator, which writes its
+ * sales down in `till`.
+ */
+export function chooseProviders(
+  credentials: Omit<AfricasTalking, 'timeoutMs'> | undefined,
+  till?: Till,
+): Providers {
+  return credentials === undefined
+    ? simulator(till)
+    : africasTalking({ ...credentials, timeoutMs: PATIENCE_MS });
 }

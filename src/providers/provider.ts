@@ -22,6 +22,17 @@ export class ProviderError extends Error {
   }
 }
 
+/** Codes of answers that can be tried again and say that this call did nothing. */
+const DID_NOTHING = new Set(['unreachable', 'refused_duplicate', 'refused_balance', 'refused_account']);
+
+/**
+ * Whether a call that failed certainly did nothing: it was refused for good, it never arrived, or its answer said so.
+ * Says nothing of earlier calls with the same key.
+ */
+export function didNothing({ code, retryable }: ProviderError): boolean {
+  return !retryable || DID_NOTHING.has(code);
+}
+
 /** An amount as the far side says it: a decimal string in whole units of `currency`, exact. */
 export type Money = { currency: string; amount: string };
 
@@ -35,6 +46,20 @@ export type AirtimeProvider = {
   name: string;
   /** Buys airtime for one phone. Throws `ProviderError`. */
   send(order: AirtimeOrder): Promise<AirtimeTaken>;
+  /**
+   * Lists what was sold from `from` to before `until`, all of it. Not there where the provider has no list that can
+   * be relied on. Throws `ProviderError`.
+   */
+  listSales?(from: Date, until: Date): Promise<AirtimeSale[]>;
+};
+
+/** A sale in a provider's own list; `sold`: it says that it was carried out. */
+export type AirtimeSale = {
+  providerId: string;
+  currency: string;
+  amountMinor: bigint;
+  at?: Date;
+  sold: boolean;
 };
 
 /**

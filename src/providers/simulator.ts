@@ -1,4 +1,4 @@
-import type { AirtimeProvider, Providers, SmsProvider } from './provider.ts';
+import type { AirtimeProvider, AirtimeSale, Providers, SmsProvider } from './provider.ts';
 
 const NAME = 'simulator';
 
@@ -7,12 +7,37 @@ const NAME = 'simulator';
  * provider is configured, so that everything up to the far side can be tried. What it says depends on the
  * key alone, so the same key has the same answer, as with a real one.
  */
-export function simulator(): Providers {
-  return { by: 'the simulator: nothing leaves', airtime: airtimeSimulator(), sms: smsSimulator() };
+export function simulator(till: Till = tillInMemory()): Providers {
+  return { by: 'the simulator: nothing leaves', airtime: airtimeSimulator(till), sms: smsSimulator() };
 }
 
-export function airtimeSimulator(): AirtimeProvider {
-  return { name: NAME, send: async ({ key }) => ({ providerId: `sim-${key}`, code: 'simulated' }) };
+/** Where the simulator writes down what it sold, a repeat once. */
+export type Till = {
+  put(sale: Omit<AirtimeSale, 'at' | 'sold'>): Promise<void>;
+  list(from: Date, until: Date): Promise<AirtimeSale[]>;
+};
+
+export function airtimeSimulator(till: Till = tillInMemory()): AirtimeProvider {
+  return {
+    name: NAME,
+    send: async ({ key, currency, amountMinor }) => {
+      const providerId = `sim-${key}`;
+      await till.put({ providerId, currency, amountMinor });
+      return { providerId, code: 'simulated' };
+    },
+    listSales: (from, until) => till.list(from, until),
+  };
+}
+
+/** Sales of this process, forgotten with it. */
+function tillInMemory(): Till {
+  const sales = new Map<string, AirtimeSale & { at: Date }>();
+  return {
+    put: async (sale) => {
+      if (!sales.has(sale.providerId)) sales.set(sale.providerId, { ...sale, at: new Date(), sold: true });
+    },
+    list: async (from, until) => [...sales.values()].filter(({ at }) => at >= from && at < until),
+  };
 }
 
 export function smsSimulator(): SmsProvider {

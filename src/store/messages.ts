@@ -251,9 +251,9 @@ export class Messages {
     return known && bytes(known.asked).equals(asked) ? { id: known.id, fresh: false } : undefined;
   }
 
-  /** What waits to be sent and is not so any more is not sent. */
-  async withdraw(tx: Db, call: string): Promise<void> {
-    await tx
+  /** Withdraws a text that waits to be sent and is not true any more. Returns whether it was still waiting. */
+  async withdraw(tx: Db, call: string): Promise<boolean> {
+    const withdrawn = await tx
       .updateTable('messages')
       .set({
         state: 'failed',
@@ -263,7 +263,9 @@ export class Messages {
       })
       .where('call_id', '=', call)
       .where('state', '=', 'queued')
+      .returning('id')
       .execute();
+    return withdrawn.length > 0;
   }
 
   async #insert(

@@ -204,6 +204,12 @@ export type Tables = {
     provider_id: string | null;
     ordered_at: Generated<Date>;
     ended_at: Date | null;
+    asked_times: Generated<number>;
+    denied_times: Generated<number>;
+    attributed: Generated<boolean>;
+    displaced_id: Generated<string | null>;
+    told: Generated<'sent' | 'failed' | null>;
+    told_before: Generated<'sent' | 'failed' | null>;
   };
   airtime_reports: {
     provider_id: string;
@@ -213,6 +219,20 @@ export type Tables = {
     currency: string | null;
     amount: string | null;
     at: Generated<Date>;
+  };
+  airtime_strays: { provider_id: string; currency: string | null; amount: string | null; at: Date };
+  airtime_simulated: { provider_id: string; currency: string; amount: string; at: Generated<Date> };
+  airtime_reconciliations: {
+    id: Generated<string>;
+    ran_at: Generated<Date>;
+    provider: string;
+    source: 'list' | 'reports' | 'statement';
+    orders_from: Date;
+    orders_until: Date;
+    orders: number;
+    sales: number;
+    orders_without_sale: number;
+    sales_without_order: number;
   };
   instruments: {
     id: string;
