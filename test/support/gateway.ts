@@ -8,8 +8,10 @@ import type { Menu } from '../../src/flow/menu.ts';
 import { makeLog } from '../../src/log.ts';
 import { readMenus } from '../../src/menus.ts';
 import { knownOf, SERVICES, type Served, type ServeOptions, serve } from '../../src/serve.ts';
+import { WAIT } from '../../src/sms/senders.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
+const SERVING = join(import.meta.dirname, 'serving.ts');
 /** A cold start of the embedded database on a busy machine; in milliseconds. */
 const START_MS = 60_000;
 
@@ -89,6 +91,7 @@ export async function startGateway(
   try {
     served = await serve(config, shipped, log, {
       pinCost: TEST_PIN_COST,
+      smsWait: { forMs: WAIT.forMs, everyMs: TEST_WAKE_MS },
       ...options,
       queue: { wakeMs: TEST_WAKE_MS, ...options.queue },
     });
@@ -147,6 +150,19 @@ export async function startProcess(
       await exited;
     },
   };
+}
+
+/**
+ * Starts test/support/serving.ts as a process of its own: a gateway that is killed like any, with the intervals of
+ * `options` instead of production's.
+ */
+export function startQuickProcess(
+  t: Test,
+  settings: Record<string, string> = {},
+  options: ServeOptions = {},
+): Promise<GatewayProcess> {
+  const quick = { pinCost: TEST_PIN_COST, ...options, queue: { wakeMs: TEST_WAKE_MS, ...options.queue } };
+  return startProcess(t, { ...settings, SERVE_OPTIONS: JSON.stringify(quick) }, SERVING);
 }
 
 /** A directory that goes with the test. */
