@@ -24,7 +24,7 @@ import { type Opened, openDatabase } from './opening.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { exchangeSimulator } from './providers/exchange.ts';
 import { twilioTaskRouter } from './providers/twilio.ts';
-import { startQueue } from './queue.ts';
+import { type QueueSettings, startQueue } from './queue.ts';
 import { SHAPES } from './services/facts.ts';
 import { type Replies, readReplies } from './sms/replies.ts';
 import type { Book } from './store/ledger.ts';
@@ -53,6 +53,12 @@ export function knownOf(service: string): Known {
 export type ServeOptions = {
   /** log2 of the cost of a new PIN's scrypt hash. Default: `PIN_COST`. */
   pinCost?: number;
+  /** Intervals and limits of the queue. Default: those of `src/queue.ts`. */
+  queue?: QueueSettings;
+  /** For one call to an SMS or airtime provider; in milliseconds. Default: that of `src/providers/choose.ts`. */
+  providerMs?: number;
+  /** For one call to a task router; in milliseconds. Default: `ROUTER_MS`. */
+  routerMs?: number;
 };
 
 /** A gateway that listens. */
@@ -72,14 +78,14 @@ export async function serve(
   config: Config,
   documents: Menu[],
   log: Logger,
-  { pinCost }: ServeOptions = {},
+  options: ServeOptions = {},
 ): Promise<Served> {
   const services = documents.map((menu) => menu.service);
   const place = { ...config, migrations: MIGRATIONS };
   const replies = readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
   const opened = await openDatabase(place, log);
   try {
-    return await serveOn(opened, { config, services, documents, replies, log, pinCost });
+    return await serveOn(opened, { config, services, documents, replies, log, options });
   } catch (error) {
     await opened.database.close();
     throw error;
@@ -92,19 +98,22 @@ type Parts = {
   documents: Menu[];
   replies: Replies;
   log: Logger;
-  pinCost: number | undefined;
+  options: ServeOptions;
 };
 
 /** Wires a gateway on an open database and listens. */
 async function serveOn(
   { database, ring, notes }: Opened,
-  { config, services, documents, replies, log, pinCost }: Parts,
+  { config, services, documents, replies, log, options }: Parts,
 ): Promise<Served> {
   const { kysely } = database;
-  const queue = await startQueue(database, (error) =>
-    log.warn({ err: error }, 'the queue could not reach the database'),
+  const { pinCost, providerMs, routerMs = ROUTER_MS } = options;
+  const queue = await startQueue(
+    database,
+    (error) => log.warn({ err: error }, 'the queue could not reach the database'),
+    options.queue,
   );
-  const providers = chooseProviders(config.africasTalking);
+  const providers = chooseProviders(config.africasTalking, providerMs);
   const codes = { codes: config.serviceCodes, fallback: config.defaultService };
   const jsonService = services.includes(JSON_SERVICE) ? JSON_SERVICE : config.defaultService;
   const engine = await openEngine(database, {
@@ -121,7 +130,7 @@ async function serveOn(
   const { takeTurn, takeNotice, sessions, menus, switches, digests, messages } = engine;
   const { airtime, orders, farTasks, apiKeys } = engine;
   const made = config.operators.length > 0 ? undefined : madeOperator(config);
-  const router = config.twilio && twilioTaskRouter({ ...config.twilio, timeoutMs: ROUTER_MS });
+  const router = config.twilio && twilioTaskRouter({ ...config.twilio, timeoutMs: routerMs });
   const bindings = bind(kysely, engine, queue, {
     replies,
     mostRecipients: providers.sms.most,

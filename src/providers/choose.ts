@@ -8,7 +8,12 @@ import { simulator } from './simulator.ts';
  */
 const PATIENCE_MS = 8_000;
 
-/** Who carries messages and sells airtime: whoever there are credentials for, else the simulator. */
-export function chooseProviders(credentials: Omit<AfricasTalking, 'timeoutMs'> | undefined): Providers {
-  return credentials === undefined ? simulator() : africasTalking({ ...credentials, timeoutMs: PATIENCE_MS });
+/**
+ * Returns Africa's Talking where there are credentials for it, else the simulator. `timeoutMs` is for a whole call.
+ */
+export function chooseProviders(
+  credentials: Omit<AfricasTalking, 'timeoutMs'> | undefined,
+  timeoutMs = PATIENCE_MS,
+): Providers {
+  return credentials === undefined ? simulator() : africasTalking({ ...credentials, timeoutMs });
 }

@@ -7,7 +7,7 @@ import { readConfig } from '../../src/config.ts';
 import type { Menu } from '../../src/flow/menu.ts';
 import { makeLog } from '../../src/log.ts';
 import { readMenus } from '../../src/menus.ts';
-import { knownOf, SERVICES, type Served, serve } from '../../src/serve.ts';
+import { knownOf, SERVICES, type Served, type ServeOptions, serve } from '../../src/serve.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
 /** A cold start of the embedded database on a busy machine; in milliseconds. */
@@ -17,6 +17,8 @@ const START_MS = 60_000;
 export const TEST_KEY = 'k1:0123456789abcdef0123456789abcdef';
 /** log2 of the cost of a PIN's hash in tests: production's 14 would be half of the suite's time. */
 export const TEST_PIN_COST = 4;
+/** How soon a gateway inside this process looks for what it has queued; in milliseconds. */
+export const TEST_WAKE_MS = 25;
 
 /** A gateway that answers over a real socket. */
 export type Gateway = {
@@ -67,8 +69,13 @@ let shipped: Menu[] | undefined;
 /**
  * Starts a gateway inside this process, on a free port and a real socket: everything of `src/serve.ts`, without the
  * second and a half that a process costs. It is shut down in the test's teardown, without the pauses of a real exit.
+ * `options` are the seams of `serve`; without them it hashes PINs cheaply and delivers what is queued at once.
  */
-export async function startGateway(t: Test, settings: Record<string, string> = {}): Promise<Gateway> {
+export async function startGateway(
+  t: Test,
+  settings: Record<string, string> = {},
+  options: ServeOptions = {},
+): Promise<Gateway> {
   shipped ??= readMenus(SERVICES, knownOf);
   const services = shipped.map((menu) => menu.service);
   const config = readConfig(environment(withPlace(t, settings)), services);
@@ -80,7 +87,11 @@ export async function startGateway(t: Test, settings: Record<string, string> = {
   });
   let served: Served;
   try {
-    served = await serve(config, shipped, log, { pinCost: TEST_PIN_COST });
+    served = await serve(config, shipped, log, {
+      pinCost: TEST_PIN_COST,
+      ...options,
+      queue: { wakeMs: TEST_WAKE_MS, ...options.queue },
+    });
   } catch (error) {
     throw new Error(`the gateway did not start: ${(error as Error).message}\n${output}`, { cause: error });
   }
