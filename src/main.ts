@@ -1,21 +1,16 @@
 import type { Logger } from 'pino';
 import { checkUp } from './checkup.ts';
-import { type Config, ConfigError, readConfig } from './config.ts';
+import { type Config, readConfig } from './config.ts';
 import { openKeeping } from './engine.ts';
 import { keepHouse } from './housekeeping.ts';
-import { KeyLost } from './kept.ts';
 import { lastWords, leaveAtOnce, leaveOnSignal } from './leaving.ts';
 import { makeLog } from './log.ts';
-import { MenuError, readMenus } from './menus.ts';
+import { readMenus } from './menus.ts';
 import { migrateAlone, openDatabase, StartRefused } from './opening.ts';
 import { COMMANDS, CommandRefused } from './operator/commands.ts';
 import { startQueue } from './queue.ts';
-import { KeyError } from './seal/keys.ts';
-import { bookOf, daysOf, knownOf, MIGRATIONS, REPLIES, SERVICES, serve } from './serve.ts';
-import { RepliesError, readReplies } from './sms/replies.ts';
-import { DirectoryInUse } from './store/embedded.ts';
-import { WrongKeys } from './store/keyring.ts';
-import { RightsMissing } from './store/migrate.ts';
+import { bookOf, daysOf, inWords, knownOf, MIGRATIONS, REPLIES, SERVICES, serve } from './serve.ts';
+import { readReplies } from './sms/replies.ts';
 
 async function main(): Promise<void> {
   const [command, ...words] = process.argv.slice(2);
@@ -80,18 +75,6 @@ function readExamined(): Config {
   const config = readConfig(process.env, services);
   readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
   return config;
-}
-
-/** What a person is told who started this, where the fault is theirs to mend. */
-function inWords(error: unknown): string[] | undefined {
-  const listed = [ConfigError, MenuError, RepliesError].find((kind) => error instanceof kind);
-  if (listed !== undefined) return (error as { problems: string[] }).problems;
-  const plain = [KeyError, WrongKeys, DirectoryInUse, RightsMissing, KeyLost, StartRefused, CommandRefused];
-  if (plain.some((kind) => error instanceof kind)) return [(error as Error).message];
-  // A port that is taken, a directory that cannot be made; a user or a database that the server does not
-  // know (classes 28 and 3D). These name addresses and users, nothing secret.
-  const { syscall, code = '', message } = error as NodeJS.ErrnoException;
-  return syscall !== undefined || /^(28|3D)/.test(code) ? [message] : undefined;
 }
 
 main().catch((error: unknown) => {
