@@ -30,6 +30,7 @@ import { KeyError } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
 import { type Replies, RepliesError, readReplies } from './sms/replies.ts';
 import { DirectoryInUse } from './store/embedded.ts';
+import type { FarTaskTimes } from './store/far-tasks.ts';
 import { WrongKeys } from './store/keyring.ts';
 import type { Book } from './store/ledger.ts';
 import { RightsMissing } from './store/migrate.ts';
@@ -66,6 +67,8 @@ export type ServeOptions = {
   providerMs?: number;
   /** For one call to a task router; in milliseconds. Default: `ROUTER_MS`. */
   routerMs?: number;
+  /** How long one process speaks to the task router about a task. Default: those of `src/store/far-tasks.ts`. */
+  farTaskTimes?: FarTaskTimes;
 };
 
 /** A gateway that listens. */
@@ -140,6 +143,7 @@ async function serveOn(
     book: bookOf(config),
     enqueue: queue.enqueue,
     ...(pinCost !== undefined && { pinCost }),
+    ...(options.farTaskTimes !== undefined && { farTaskTimes: options.farTaskTimes }),
   });
   const { takeTurn, takeNotice, sessions, menus, switches, digests, messages } = engine;
   const { airtime, orders, farTasks, apiKeys } = engine;

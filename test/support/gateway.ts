@@ -11,6 +11,7 @@ import { inWords, SERVICES, type Served, type ServeOptions, serve } from '../../
 import { database } from './postgres.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
+const SERVING = join(import.meta.dirname, 'serving.ts');
 /** A cold start of the embedded database on a busy machine; in milliseconds. */
 const START_MS = 60_000;
 
@@ -175,6 +176,19 @@ export async function startProcess(
       await exited;
     },
   };
+}
+
+/**
+ * Starts test/support/serving.ts as a process of its own: a gateway that is killed like any, with the intervals of
+ * `options` instead of production's.
+ */
+export function startQuickProcess(
+  t: Test,
+  settings: Record<string, string> = {},
+  options: ServeOptions = {},
+): Promise<GatewayProcess> {
+  const quick = { pinCost: TEST_PIN_COST, ...options, queue: { wakeMs: TEST_WAKE_MS, ...options.queue } };
+  return startProcess(t, { ...settings, SERVE_OPTIONS: JSON.stringify(quick) }, SERVING);
 }
 
 /** A directory that goes with the test. */
