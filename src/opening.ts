@@ -26,11 +26,14 @@ export type Place = {
 /** `notes` say to a person what was opened. */
 export type Opened = { database: Database; ring: KeyRing; notes: string[] };
 
-/** Opens the database, migrated; waits while it is not up yet. Throws `StartRefused`. */
-export async function openDatabase(place: Place, log: Logger): Promise<Opened> {
+/**
+ * Opens the database, migrated; waits while it is not up yet, for `connectMs` at each attempt (default: that of
+ * `migrateServer`). Throws `StartRefused`.
+ */
+export async function openDatabase(place: Place, log: Logger, connectMs?: number): Promise<Opened> {
   const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
   if (place.databaseUrl !== undefined && place.keyRing !== undefined) {
-    await patiently(log, () => migrateServer(place.databaseUrl as string, place.migrations));
+    await patiently(log, () => migrateServer(place.databaseUrl as string, place.migrations, connectMs));
     return {
       database: openPostgres(place.databaseUrl, onLost, place.databasePooler),
       ring: place.keyRing,

@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { bind } from './bindings.ts';
-import { type Config, type Operator, SCOPES } from './config.ts';
+import { type Config, ConfigError, type Operator, SCOPES } from './config.ts';
 import { airtimeDelivery } from './effects/buy-airtime.ts';
 import { EFFECTS, NEED_PHONE, QUIET } from './effects/effect.ts';
 import { taskDelivery, tellUntold } from './effects/open-task.ts';
@@ -17,17 +17,23 @@ import { route } from './flow/service-code.ts';
 import { AFRICASTALKING } from './gateways/africastalking.ts';
 import { JSON_GATEWAY } from './gateways/json.ts';
 import { keepHouse } from './housekeeping.ts';
-import { keptToken, tokenFile } from './kept.ts';
+import { KeyLost, keptToken, tokenFile } from './kept.ts';
 import { type Running, shutDown } from './leaving.ts';
-import { watchMenus } from './menus.ts';
-import { type Opened, openDatabase } from './opening.ts';
+import { MenuError, watchMenus } from './menus.ts';
+import { type Opened, openDatabase, StartRefused } from './opening.ts';
+import { CommandRefused } from './operator/commands.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { exchangeSimulator } from './providers/exchange.ts';
 import { twilioTaskRouter } from './providers/twilio.ts';
 import { type QueueSettings, startQueue } from './queue.ts';
+import { KeyError } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
-import { type Replies, readReplies } from './sms/replies.ts';
+import { type Replies, RepliesError, readReplies } from './sms/replies.ts';
+import { DirectoryInUse } from './store/embedded.ts';
+import type { FarTaskTimes } from './store/far-tasks.ts';
+import { WrongKeys } from './store/keyring.ts';
 import type { Book } from './store/ledger.ts';
+import { RightsMissing } from './store/migrate.ts';
 import { within } from './store/sql.ts';
 
 /** The folders of this code: its migrations, its services, the default automatic replies. */
@@ -53,6 +59,8 @@ export function knownOf(service: string): Known {
 export type ServeOptions = {
   /** log2 of the cost of a new PIN's scrypt hash. Default: `PIN_COST`. */
   pinCost?: number;
+  /** For one attempt to reach the database at the start; in milliseconds. Default: that of `migrateServer`. */
+  connectMs?: number;
   /** Intervals and limits of the queue. Default: those of `src/queue.ts`. */
   queue?: QueueSettings;
   /** For one call to an SMS or airtime provider; in milliseconds. Default: that of `src/providers/choose.ts`. */
@@ -61,6 +69,8 @@ export type ServeOptions = {
   smsWait?: { forMs: number; everyMs: number };
   /** For one call to a task router; in milliseconds. Default: `ROUTER_MS`. */
   routerMs?: number;
+  /** How long one process speaks to the task router about a task. Default: those of `src/store/far-tasks.ts`. */
+  farTaskTimes?: FarTaskTimes;
 };
 
 /** A gateway that listens. */
@@ -85,14 +95,19 @@ export async function serve(
   const services = documents.map((menu) => menu.service);
   const place = { ...config, migrations: MIGRATIONS };
   const replies = readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
-  const opened = await openDatabase(place, log);
+  const opened = await openDatabase(place, log, options.connectMs);
+  const started: Undo[] = [() => opened.database.close()];
   try {
-    return await serveOn(opened, { config, services, documents, replies, log, options });
+    return await serveOn(opened, { config, services, documents, replies, log, options, started });
   } catch (error) {
-    await opened.database.close();
+    // Left running, a queue would ask a database that is closed.
+    for (const stop of started.reverse()) await stop();
     throw error;
   }
 }
+
+/** Stops what a start that fails has started already. */
+type Undo = () => unknown;
 
 type Parts = {
   config: Config;
@@ -101,12 +116,13 @@ type Parts = {
   replies: Replies;
   log: Logger;
   options: ServeOptions;
+  started: Undo[];
 };
 
 /** Wires a gateway on an open database and listens. */
 async function serveOn(
   { database, ring, notes }: Opened,
-  { config, services, documents, replies, log, options }: Parts,
+  { config, services, documents, replies, log, options, started }: Parts,
 ): Promise<Served> {
   const { kysely } = database;
   const { pinCost, providerMs, routerMs = ROUTER_MS } = options;
@@ -115,6 +131,7 @@ async function serveOn(
     (error) => log.warn({ err: error }, 'the queue could not reach the database'),
     options.queue,
   );
+  started.push(() => queue.stop());
   const providers = chooseProviders(config.africasTalking, providerMs);
   const codes = { codes: config.serviceCodes, fallback: config.defaultService };
   const jsonService = services.includes(JSON_SERVICE) ? JSON_SERVICE : config.defaultService;
@@ -128,6 +145,7 @@ async function serveOn(
     book: bookOf(config),
     enqueue: queue.enqueue,
     ...(pinCost !== undefined && { pinCost }),
+    ...(options.farTaskTimes !== undefined && { farTaskTimes: options.farTaskTimes }),
   });
   const { takeTurn, takeNotice, sessions, menus, switches, digests, messages } = engine;
   const { airtime, orders, farTasks, apiKeys } = engine;
@@ -196,6 +214,7 @@ async function serveOn(
     pinChecks: () => engine.pinChecks,
     ping: () => sql`select 1`.execute(kysely),
   });
+  started.push(() => app.close());
   await queue.work([
     smsDelivery(kysely, messages, providers.sms, config.smsFrom),
     airtimeDelivery(kysely, airtime, providers.airtime, queue.enqueue),
@@ -223,16 +242,12 @@ async function serveOn(
     log.warn({ err: error }, 'the switches of services could not be read: what was known stays'),
   );
 
-  const running: Running = {
-    app,
-    drain,
-    stopLooking: () => {
-      stopWatching();
-      stopLooking();
-    },
-    queue,
-    database,
+  const stopTimers = () => {
+    stopWatching();
+    stopLooking();
   };
+  started.push(stopTimers);
+  const running: Running = { app, drain, stopLooking: stopTimers, queue, database };
   await app.listen({
     port: config.port,
     host: config.host,
@@ -298,4 +313,19 @@ function startLine(config: Config, address: string, notes: string[], made?: Oper
         ? 'operator routes closed: set OPERATOR_TOKEN'
         : `operator routes read by this machine only; all of them with the token ${made.token} of ${tokenFile(config.dataDir)}`;
   return [`ussd gateway on ${address}`, config.environment, ...notes, operator, ...warnings].join(' | ');
+}
+
+/**
+ * Returns the lines to print where the person who started this can mend the fault of a start or a command, else
+ * undefined.
+ */
+export function inWords(error: unknown): string[] | undefined {
+  const listed = [ConfigError, MenuError, RepliesError].find((kind) => error instanceof kind);
+  if (listed !== undefined) return (error as { problems: string[] }).problems;
+  const plain = [KeyError, WrongKeys, DirectoryInUse, RightsMissing, KeyLost, StartRefused, CommandRefused];
+  if (plain.some((kind) => error instanceof kind)) return [(error as Error).message];
+  // A port that is taken, a directory that cannot be made; a user or a database that the server does not
+  // know (classes 28 and 3D). These name addresses and users, nothing secret.
+  const { syscall, code = '', message } = error as NodeJS.ErrnoException;
+  return syscall !== undefined || /^(28|3D)/.test(code) ? [message] : undefined;
 }

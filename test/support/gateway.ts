@@ -1,14 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import { parse } from 'yaml';
 import { readConfig } from '../../src/config.ts';
-import type { Menu } from '../../src/flow/menu.ts';
+import { Menu } from '../../src/flow/menu.ts';
 import { makeLog } from '../../src/log.ts';
-import { readMenus } from '../../src/menus.ts';
-import { knownOf, SERVICES, type Served, type ServeOptions, serve } from '../../src/serve.ts';
+import { inWords, SERVICES, type Served, type ServeOptions, serve } from '../../src/serve.ts';
 import { WAIT } from '../../src/sms/senders.ts';
+import { database } from './postgres.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
 const SERVING = join(import.meta.dirname, 'serving.ts');
@@ -57,20 +58,30 @@ export function environment(settings: Record<string, string>): Record<string, st
   };
 }
 
-/** Completes the settings: the shared key with `DATABASE_URL`, else a data directory that goes with the test. */
+/** Completes the settings: a data directory that goes with the test, and the shared key with `DATABASE_URL`. */
 function withPlace(t: Test, settings: Record<string, string>): Record<string, string> {
-  const own = { ...settings };
-  if (own.DATABASE_URL === undefined) own.DATA_DIR ??= temporaryDirectory(t);
-  else own.PIN_ENCRYPTION_KEY ??= TEST_KEY;
-  return own;
+  const own = { DATA_DIR: temporaryDirectory(t), ...settings };
+  return settings.DATABASE_URL === undefined ? own : { PIN_ENCRYPTION_KEY: TEST_KEY, ...own };
 }
 
-/** The shipped documents: parsed and checked once for all gateways of a test file. */
+/**
+ * The shipped documents, parsed once for all gateways of a test file. They are not checked here: the check costs half
+ * a second, test/tools.test.ts makes it, and so does every start of a process.
+ */
 let shipped: Menu[] | undefined;
+
+export function shippedMenus(): Menu[] {
+  shipped ??= readdirSync(SERVICES, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => Menu.parse(parse(readFileSync(join(SERVICES, name, 'menu.yaml'), 'utf8'))));
+  return shipped;
+}
 
 /**
  * Starts a gateway inside this process, on a free port and a real socket: everything of `src/serve.ts`, without the
  * second and a half that a process costs. It is shut down in the test's teardown, without the pauses of a real exit.
+ * Without `DATABASE_URL` it gets a migrated database of its own on the test's Postgres; the embedded database costs
+ * ten seconds of CPU to make and is opened only for a `DATA_DIR` (see `embeddedDirectory`).
  * `options` are the seams of `serve`; without them it hashes PINs cheaply and delivers what is queued at once.
  */
 export async function startGateway(
@@ -78,9 +89,12 @@ export async function startGateway(
   settings: Record<string, string> = {},
   options: ServeOptions = {},
 ): Promise<Gateway> {
-  shipped ??= readMenus(SERVICES, knownOf);
-  const services = shipped.map((menu) => menu.service);
-  const config = readConfig(environment(withPlace(t, settings)), services);
+  const documents = shippedMenus();
+  const services = documents.map((menu) => menu.service);
+  const embedded = settings.DATA_DIR !== undefined;
+  const place =
+    embedded || settings.DATABASE_URL ? settings : { DATABASE_URL: (await database(t)).url, ...settings };
+  const config = readConfig(environment(withPlace(t, place)), services);
   let output = '';
   const log = makeLog(config.logLevel, {
     write: (line) => {
@@ -89,7 +103,7 @@ export async function startGateway(
   });
   let served: Served;
   try {
-    served = await serve(config, shipped, log, {
+    served = await serve(config, documents, log, {
       pinCost: TEST_PIN_COST,
       smsWait: { forMs: WAIT.forMs, everyMs: TEST_WAKE_MS },
       ...options,
@@ -105,6 +119,20 @@ export async function startGateway(
   };
   t.teardown(stop);
   return { url: `http://127.0.0.1:${served.port}`, port: served.port, output: () => output, stop };
+}
+
+/** What a start that is refused says, by the lines that it would print, and all that it logged before. */
+export type Refused = { said: string[] | undefined; output: string };
+
+/** Starts a gateway inside this process, which is to be refused. Throws where it starts. */
+export async function refusalOf(t: Test, settings: Record<string, string>): Promise<Refused> {
+  try {
+    await startGateway(t, settings);
+  } catch (error) {
+    const { cause, message } = error as Error;
+    return { said: inWords(cause ?? error), output: message };
+  }
+  throw new Error('the gateway started');
 }
 
 /**

@@ -9,7 +9,8 @@ export const SCALE = scaleOf(process.env.TEST_SCALE);
 
 function scaleOf(given: string | undefined): number {
   const scale = given === undefined ? SMALL : Number(given);
-  if (!(scale > 0 && scale <= 1_000)) throw new Error(`TEST_SCALE="${given}": a number above 0, at most 1000`);
+  if (!(scale > 0 && scale <= 1_000))
+    throw new Error(`TEST_SCALE="${given}": a number above 0, at most 1000`);
   return scale;
 }
 

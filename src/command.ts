@@ -1,0 +1,49 @@
+import type { Logger } from 'pino';
+import type { Config } from './config.ts';
+import { openKeeping } from './engine.ts';
+import { keepHouse } from './housekeeping.ts';
+import { openDatabase, StartRefused } from './opening.ts';
+import { COMMANDS } from './operator/commands.ts';
+import { startQueue } from './queue.ts';
+import { bookOf, daysOf, MIGRATIONS } from './serve.ts';
+
+/** What a command is run with; `say` prints a line to the operator. */
+type Beside = { config: Config; log: Logger; services: string[]; say(said: string): void };
+
+/**
+ * Runs a command of an operator's beside the running service, on the same database, and says what came of it.
+ * Throws `CommandRefused`, and what opening the database throws (src/opening.ts).
+ */
+export async function runCommand(
+  { config, log, services, say }: Beside,
+  command: string,
+  words: string[],
+): Promise<void> {
+  const run = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
+  if (run === undefined)
+    throw new StartRefused(
+      `there is no command ${command}: doctor, migrate, ${Object.keys(COMMANDS).join(', ')}`,
+    );
+  const { database, ring } = await openDatabase({ ...config, migrations: MIGRATIONS }, log);
+  const queue = await startQueue(database, (error) =>
+    log.warn({ err: error }, 'the queue could not reach the database'),
+  );
+  try {
+    const keeping = await openKeeping(database, {
+      ring,
+      digestKey: config.digestKey,
+      messages: config.messages,
+      book: bookOf(config),
+    });
+    const house = () => keepHouse({ ...keeping, ...daysOf(config), db: database.kysely });
+    say(
+      await run(
+        { ...keeping, services, house, db: database.kysely, ring, enqueue: queue.enqueue, say },
+        words,
+      ),
+    );
+  } finally {
+    await queue.stop();
+    await database.close();
+  }
+}
