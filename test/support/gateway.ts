@@ -23,6 +23,14 @@ export const TEST_PIN_COST = 4;
 /** How soon a gateway inside this process looks for what it has queued; in milliseconds. */
 export const TEST_WAKE_MS = 25;
 
+/**
+ * Makes a gateway try again at once what could not be delivered, and not give it up: a test is over long before the
+ * two hours or more that the tries take in production.
+ */
+export const TRIED_SOON: ServeOptions = {
+  queue: { wakeMs: 100, backoff: { retryDelayMax: 0 }, retries: 1_000 },
+};
+
 /** A gateway that answers over a real socket. */
 export type Gateway = {
   url: string;
