@@ -33,8 +33,7 @@ async function fill(db: Db): Promise<void> {
       ({ phone }) => sql`(${phone}, ${phone}, ${seal('sms_incoming.sealed\0', phone)}, '1', 'none')`,
     )}`.execute(db);
     await sql`insert into lookups (id, operator, phone, sealed) values ${values(
-      ({ phone, id }) =>
-        sql`(${id}::uuid, 'sue', ${phone}, ${seal('lookups.sealed\0', Buffer.from(id))})`,
+      ({ phone, id }) => sql`(${id}::uuid, 'sue', ${phone}, ${seal('lookups.sealed\0', Buffer.from(id))})`,
     )}`.execute(db);
   }
 }

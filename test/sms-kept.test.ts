@@ -40,6 +40,7 @@ async function keepingOf(t: Test, url: string) {
 
 t.test('texts are dropped after their days', async (t) => {
   const { url } = await database(t);
+  await migrateServer(url, MIGRATIONS);
   const { db, messages, messageView } = await keepingOf(t, url);
   const query = await queryOn(t, url);
   const write = (to: string[]) =>

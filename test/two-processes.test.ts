@@ -1,7 +1,14 @@
 /** Two instances on one database: a turn happens once, whoever hears it (CONTRACT.md section 1). */
 import pg from 'pg';
 import t, { type Test } from 'tap';
-import { type Fields, type Gateway, post, type Reply, startGateway, startProcess } from './support/gateway.ts';
+import {
+  type Fields,
+  type Gateway,
+  post,
+  type Reply,
+  startGateway,
+  startProcess,
+} from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 import { scaled } from './support/scale.ts';
 
@@ -16,7 +23,11 @@ const PRICING = /^CON Pricing\n/;
 const GOODBYE = 'END Thank you for using IXO USSD. Goodbye.';
 const INVALID = 'END Invalid input. Please try again.';
 
-type Pair<Instance extends Gateway = Gateway> = { gateways: [Instance, Instance]; url: string; count(): Promise<number> };
+type Pair<Instance extends Gateway = Gateway> = {
+  gateways: [Instance, Instance];
+  url: string;
+  count(): Promise<number>;
+};
 
 /** Two instances started at the same moment, on an empty database where they are processes. */
 async function startPair<Instance extends Gateway>(
@@ -261,11 +272,7 @@ t.test(
   async (t) => {
     const { gateways } = await startPair(t, startGateway, { GATEWAYS: 'lat=latest' });
     const press = (instance: number, sessionId: string, text: string, requestId?: string) =>
-      post(
-        (gateways[instance % 2] as Gateway).url,
-        { sessionId, text, requestId },
-        '/api/ussd/via/lat',
-      );
+      post((gateways[instance % 2] as Gateway).url, { sessionId, text, requestId }, '/api/ussd/via/lat');
     const ids = ['i1', 'i2', 'i1', 'i2', 'i1', 'i2', 'i1', 'i1'];
     const wrong: unknown[] = [];
     const oneSession = async (number: number) => {

@@ -5,7 +5,14 @@ import type { Test } from 'tap';
 import type { ServeOptions } from '../../src/serve.ts';
 import { ask } from './ask.ts';
 import { type FakeAfricasTalking, type FakeOptions, fakeAfricasTalking } from './fake-africastalking.ts';
-import { type Gateway, type GatewayProcess, post, startGateway, startQuickProcess, TRIED_SOON } from './gateway.ts';
+import {
+  type Gateway,
+  type GatewayProcess,
+  post,
+  startGateway,
+  startQuickProcess,
+  TRIED_SOON,
+} from './gateway.ts';
 import { database } from './postgres.ts';
 
 const TOKEN = 'a-token-for-this-test';
@@ -83,7 +90,8 @@ export async function credit(
   // A busy machine; its key makes a repeat the same credit.
   for (let tries = 1; told.status === 503 && tries < 5; tries += 1)
     told = await ask(`${url}/api/wallet/credits`, { method: 'POST', headers: BODY, body });
-  if (told.status !== 201 && told.status !== 200) throw new Error(`not credited: ${told.status} ${told.body.toString()}`);
+  if (told.status !== 201 && told.status !== 200)
+    throw new Error(`not credited: ${told.status} ${told.body.toString()}`);
 }
 
 /** One text, three times over all processes, until somebody has answered; nobody may answer otherwise. */
