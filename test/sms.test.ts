@@ -5,6 +5,7 @@ import { openKeeping } from '../src/engine.ts';
 import { segmentsOf } from '../src/flow/text.ts';
 import { startQueue } from '../src/queue.ts';
 import { parseKeyRing } from '../src/seal/keys.ts';
+import { WAIT } from '../src/sms/senders.ts';
 import { openPostgres } from '../src/store/database.ts';
 import { ask } from './support/ask.ts';
 import {
@@ -156,6 +157,10 @@ async function newestTo({ get }: Desk, number: string): Promise<string> {
   const { body } = await get(`/api/sms/messages?phoneNumber=${encodeURIComponent(number)}&limit=1`);
   return body.messages?.[0]?.id ?? '';
 }
+
+t.test('the provider is waited for within the 5 s of CONTRACT.md section 5', async (t) => {
+  t.ok(WAIT.forMs <= 4_500, `${WAIT.forMs} ms`);
+});
 
 t.test('the senders', async (t) => {
   const content = await fakeAfricasTalking(t);

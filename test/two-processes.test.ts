@@ -49,6 +49,13 @@ async function startPair<Instance extends Gateway>(
   return { gateways, url, count };
 }
 
+let shared: Promise<Pair> | undefined;
+/** Two instances inside this process, for all tests that are not about processes. */
+function sharedPair(): Promise<Pair> {
+  shared ??= startPair(t, startGateway, { GATEWAYS: 'lat=latest' });
+  return shared;
+}
+
 /** The same request `copies` times at once, spread over both instances. */
 function atOnce({ gateways }: Pair, fields: Fields, copies = COPIES): Promise<Reply[]> {
   return Promise.all(
@@ -90,7 +97,7 @@ t.test('both come up on an empty database, every time', async (t) => {
 });
 
 t.test('ten copies at once over two instances', async (t) => {
-  const pair = await startPair(t, startGateway);
+  const pair = await sharedPair();
   const [one, two] = pair.gateways;
 
   await t.test('of an opening, of a step and of an END', async (t) => {
@@ -159,7 +166,7 @@ t.test('ten copies at once over two instances', async (t) => {
 });
 
 t.test('different texts of one session at once', async (t) => {
-  const pair = await startPair(t, startGateway);
+  const pair = await sharedPair();
   const urls = pair.gateways.map((gateway) => gateway.url);
   const url = (i: number) => urls[i % 2] as string;
 
@@ -234,7 +241,7 @@ t.test('different texts of one session at once', async (t) => {
 });
 
 t.test('a session belongs to the phone and the service code that opened it', async (t) => {
-  const pair = await startPair(t, startGateway);
+  const pair = await sharedPair();
   const [one, two] = pair.gateways;
   const strangers: [string, Fields][] = [
     ['another phone', { phoneNumber: '+260971234568' }],
@@ -270,7 +277,7 @@ t.test('a session belongs to the phone and the service code that opened it', asy
 t.test(
   'gateways that send the newest input only: an id happens once, and inputs one after the other',
   async (t) => {
-    const { gateways } = await startPair(t, startGateway, { GATEWAYS: 'lat=latest' });
+    const { gateways } = await sharedPair();
     const press = (instance: number, sessionId: string, text: string, requestId?: string) =>
       post((gateways[instance % 2] as Gateway).url, { sessionId, text, requestId }, '/api/ussd/via/lat');
     const ids = ['i1', 'i2', 'i1', 'i2', 'i1', 'i2', 'i1', 'i1'];
