@@ -84,7 +84,8 @@ async function openDesk(
   const { url: databaseUrl } = await database(t);
   const fake = await fakeAfricasTalking(t, options);
   const all = { DATABASE_URL: databaseUrl, OPERATOR_TOKEN, ...fake.environment, ...settings };
-  const seams = { ...TRIED_SOON, providerMs: PROVIDER_MS };
+  // Longer than production waits, so that a busy machine answers 200 where the provider has answered.
+  const seams = { ...TRIED_SOON, providerMs: PROVIDER_MS, smsWait: { forMs: 20_000, everyMs: 25 } };
   const gateway = await startGateway(t, all, seams);
   let hasty: Promise<Gateway> | undefined;
   const post = (
@@ -540,7 +541,12 @@ t.test('the senders', async (t) => {
     const [good = '', bad = ''] = phone.slice(later.length);
     for (const [index, [code]] of later.entries()) fake.smsCodes.set(phone[index] ?? '', code);
     fake.smsCodes.set(bad, 404);
-    const answer = await sendHastily({ phone, message: 'Now or later' });
+    const key = { ...SEND, 'idempotency-key': randomUUID() };
+    let answer = await sendHastily({ phone, message: 'Now or later' }, key);
+    // The repeat of a request is told how far its messages are.
+    const judged = () => answer.body.messages?.at(-1)?.state === 'rejected';
+    for (let tries = 0; !judged() && tries < 100; tries += 1)
+      answer = await sendHastily({ phone, message: 'Now or later' }, key);
     t.equal(answer.status, 202);
     t.match(
       answer.body.messages?.map(({ state }) => state),
