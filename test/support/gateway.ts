@@ -45,11 +45,12 @@ export type GatewayProcess = Gateway & {
 
 /** The environment of a gateway under test: nothing of the caller's own settings gets in. */
 export function environment(settings: Record<string, string>): Record<string, string> {
-  const { PATH = '', HOME = '', TMPDIR = '' } = process.env;
+  const { PATH = '', HOME = '', TMPDIR = '', NODE_COMPILE_CACHE = '' } = process.env;
   return {
     PATH,
     HOME,
     ...(TMPDIR && { TMPDIR }),
+    ...(NODE_COMPILE_CACHE && { NODE_COMPILE_CACHE }),
     PORT: '0',
     LOG_LEVEL: 'trace',
     RATE_LIMIT_MAX: '1000000',
