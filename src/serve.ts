@@ -61,6 +61,10 @@ export type ServeOptions = {
   pinCost?: number;
   /** For one attempt to reach the database at the start; in milliseconds. Default: that of `migrateServer`. */
   connectMs?: number;
+  /** The folder of the documents that are watched for changes. Default: `SERVICES`. */
+  services?: string;
+  /** How often documents and switches are looked at; in milliseconds. Default: that of each. */
+  lookMs?: number;
   /** Intervals and limits of the queue. Default: those of `src/queue.ts`. */
   queue?: QueueSettings;
   /** For one call to an SMS or airtime provider; in milliseconds. Default: that of `src/providers/choose.ts`. */
@@ -229,14 +233,16 @@ async function serveOn(
     if (unclosed > 0) log.warn({ unclosed }, 'tasks erased that nobody closed');
   });
 
-  const stopWatching = watchMenus(SERVICES, knownOf, menus, {
-    served: (service) => log.info({ service }, 'a document has changed: new dials see it'),
-    refused: (problems) =>
+  const changes = {
+    served: (service: string) => log.info({ service }, 'a document has changed: new dials see it'),
+    refused: (problems: string[]) =>
       log.error({ problems }, 'a changed document is refused: the version before it stays'),
-  });
+  };
+  const stopWatching = watchMenus(options.services ?? SERVICES, knownOf, menus, changes, options.lookMs);
 
-  const stopLooking = switches.watch((error) =>
-    log.warn({ err: error }, 'the switches of services could not be read: what was known stays'),
+  const stopLooking = switches.watch(
+    (error) => log.warn({ err: error }, 'the switches of services could not be read: what was known stays'),
+    options.lookMs,
   );
 
   const stopTimers = () => {

@@ -7,9 +7,12 @@ import {
   environment,
   type GatewayProcess,
   post,
+  refusalOf,
+  startGateway,
   startProcess,
   temporaryDirectory,
 } from './support/gateway.ts';
+import { embeddedDirectory } from './support/embedded.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const ROOT = 'CON Welcome to IXO USSD\n1. Know More\n2. Account Menu\n*. Exit';
@@ -29,8 +32,21 @@ function startLine(gateway: GatewayProcess): string {
 
 const mode = (path: string) => (statSync(path).mode & 0o777).toString(8);
 
-t.test('a first start makes what it needs and says so', async (t) => {
+t.test('a first start makes what it needs and says so, also after one that was killed half way', async (t) => {
   const directory = join(temporaryDirectory(t), 'made', 'by', 'the start');
+  const settings = environment({ ...BARE, DATA_DIR: directory });
+  const child = spawn(process.execPath, [MAIN], { env: settings, stdio: 'ignore' });
+  const gone = new Promise((resolve) => child.on('exit', resolve));
+  const end = performance.now() + 30_000;
+  const made = () => {
+    const postgres = join(directory, 'postgres');
+    return existsSync(postgres) ? readdirSync(postgres, { recursive: true }).length : 0;
+  };
+  // About a thousand files are written: somewhere in the middle of it.
+  while (made() < 50 && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 1));
+  child.kill('SIGKILL');
+  await gone;
+  t.comment(`killed at ${made()} files`);
   const began = performance.now();
   const gateway = await start(t, directory);
   t.match(await post(gateway.url, {}), { status: 200, outcome: 'ok', body: ROOT });
@@ -51,10 +67,16 @@ t.test('a first start makes what it needs and says so', async (t) => {
   t.same((await fetch(`${gateway.url}/health`)).status, 200);
 });
 
-t.test('a restart keeps the sessions', async (t) => {
-  const directory = temporaryDirectory(t);
+t.test('a restart keeps the sessions; a second process is refused and harms nothing', async (t) => {
+  const directory = await embeddedDirectory(t);
   const first = await start(t, directory);
   t.match(await post(first.url, { text: '' }), { outcome: 'ok', body: ROOT });
+  const error = await start(t, directory).then(
+    () => undefined,
+    (refused: Error) => refused,
+  );
+  t.match(error?.message, /ended with 1/, 'exit code 1');
+  t.match(error?.message, `is in use by process ${first.child.pid}`, 'and it says by whom');
   t.match(await post(first.url, { text: '1' }), { outcome: 'ok', body: KNOW_MORE });
   const key = readFileSync(join(directory, 'key'), 'utf8');
   t.equal(await first.stop(), 0);
@@ -66,48 +88,12 @@ t.test('a restart keeps the sessions', async (t) => {
   t.match(pricing, { outcome: 'ok', body: /^CON Pricing/ }, 'the session goes on');
   await second.kill();
 
-  const third = await start(t, directory);
+  const third = await startGateway(t, { DATA_DIR: directory });
   t.match(await post(third.url, { text: '1*2' }), { outcome: 'replay', body: pricing.body }, 'after kill -9');
   t.equal(readFileSync(join(directory, 'key'), 'utf8'), key, 'by the same key');
 });
 
-t.test('a second process on one directory is refused, and harms nothing', async (t) => {
-  const directory = temporaryDirectory(t);
-  const gateway = await start(t, directory);
-  await post(gateway.url, { text: '' });
-  const error = await start(t, directory).then(
-    () => undefined,
-    (refused: Error) => refused,
-  );
-  t.match(error?.message, /ended with 1/, 'exit code 1');
-  t.match(error?.message, `is in use by process ${gateway.child.pid}`, 'and it says by whom');
-  t.match(await post(gateway.url, { text: '1' }), { outcome: 'ok', body: KNOW_MORE });
-});
-
-t.test('a first start that is killed half way is begun again', async (t) => {
-  const directory = temporaryDirectory(t);
-  const settings = environment({ ...BARE, DATA_DIR: directory });
-  const child = spawn(process.execPath, [MAIN], { env: settings, stdio: 'ignore' });
-  const gone = new Promise((resolve) => child.on('exit', resolve));
-  const end = performance.now() + 30_000;
-  const made = () => {
-    const postgres = join(directory, 'postgres');
-    return existsSync(postgres) ? readdirSync(postgres, { recursive: true }).length : 0;
-  };
-  // About a thousand files are written: somewhere in the middle of it.
-  while (made() < 50 && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 1));
-  child.kill('SIGKILL');
-  await gone;
-  t.comment(`killed at ${made()} files`);
-  const gateway = await start(t, directory);
-  t.match(await post(gateway.url, {}), { outcome: 'ok', body: ROOT });
-});
-
 t.test('production refuses it', async (t) => {
-  const error = await startProcess(t, { ...BARE, NODE_ENV: 'production' }).then(
-    () => undefined,
-    (refused: Error) => refused,
-  );
-  t.match(error?.message, /ended with 1/);
-  t.match(error?.message, /DATABASE_URL: is required in production/);
+  const { said } = await refusalOf(t, { NODE_ENV: 'production', DATA_DIR: temporaryDirectory(t) });
+  t.match(said, [/^DATABASE_URL: is required in production/]);
 });

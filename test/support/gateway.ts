@@ -71,10 +71,14 @@ function withPlace(t: Test, settings: Record<string, string>): Record<string, st
 let shipped: Menu[] | undefined;
 
 export function shippedMenus(): Menu[] {
-  shipped ??= readdirSync(SERVICES, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory())
-    .map(({ name }) => Menu.parse(parse(readFileSync(join(SERVICES, name, 'menu.yaml'), 'utf8'))));
+  shipped ??= menusOf(SERVICES);
   return shipped;
+}
+
+function menusOf(folder: string): Menu[] {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => Menu.parse(parse(readFileSync(join(folder, name, 'menu.yaml'), 'utf8'))));
 }
 
 /**
@@ -89,7 +93,7 @@ export async function startGateway(
   settings: Record<string, string> = {},
   options: ServeOptions = {},
 ): Promise<Gateway> {
-  const documents = shippedMenus();
+  const documents = options.services === undefined ? shippedMenus() : menusOf(options.services);
   const services = documents.map((menu) => menu.service);
   const embedded = settings.DATA_DIR !== undefined;
   const place =
