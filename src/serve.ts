@@ -69,6 +69,8 @@ export type ServeOptions = {
   queue?: QueueSettings;
   /** For one call to an SMS or airtime provider; in milliseconds. Default: that of `src/providers/choose.ts`. */
   providerMs?: number;
+  /** How long a sender waits for the SMS provider, and how often it looks. Default: that of `src/sms/senders.ts`. */
+  smsWait?: { forMs: number; everyMs: number };
   /** For one call to a task router; in milliseconds. Default: `ROUTER_MS`. */
   routerMs?: number;
   /** How long one process speaks to the task router about a task. Default: those of `src/store/far-tasks.ts`. */
@@ -159,6 +161,7 @@ async function serveOn(
     hasShortCode: config.africasTalking === undefined || config.smsFrom.shortCode !== undefined,
     routed: router !== undefined,
     ttl: config.sessionTtlMs,
+    smsWait: options.smsWait,
   });
   const gateways = ['ixo', AFRICASTALKING, JSON_GATEWAY, ...config.gateways.map((gateway) => gateway.name)];
   const { app, drain } = await buildApp({

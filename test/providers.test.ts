@@ -10,6 +10,7 @@ import type { Exactly } from './support/far-side.ts';
 import { DEFAULTS, post, startGateway } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 import fc from './support/property.ts';
+import { scaled } from './support/scale.ts';
 
 /** The far side over a real socket: what is asked, how each answer is judged, and what no error may say. */
 
@@ -141,7 +142,7 @@ t.test('amounts are exact', async (t) => {
         /^KES (0|[1-9]\d*)(?:\.(\d\d))?$/.exec(fake.purchasesOf(key)[0]?.amount ?? '') ?? [];
       return BigInt(`${whole}${hundredths}`) === amountMinor;
     }),
-    { numRuns: 100 },
+    { numRuns: scaled(100) },
   );
 });
 
@@ -497,7 +498,7 @@ t.test('whatever is answered, there is one verdict for each that was asked for, 
           t.fail('taken');
       },
     ),
-    { numRuns: 300 },
+    { numRuns: scaled(300) },
   );
 });
 

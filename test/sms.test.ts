@@ -16,6 +16,7 @@ import { type Gateway, post, startGateway, TEST_KEY, temporaryDirectory } from '
 import { eventually, type Query, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 import fc from './support/property.ts';
+import { scaled } from './support/scale.ts';
 
 t.jobs = 2;
 
@@ -1015,7 +1016,7 @@ t.test('how many SMS a text takes', async (t) => {
       ),
       (text) => segmentsOf(text) === segmentsByTrying(text),
     ),
-    { numRuns: 1_500 },
+    { numRuns: scaled(1_500) },
   );
   // At every edge: a character of two units falls on it, before it and behind it.
   for (const [filler, wide, edges] of [

@@ -4,6 +4,7 @@ import { fill, fillLines, fillShown, longestValue } from '../../src/flow/format.
 import type { Answer } from '../../src/flow/menu.ts';
 import { measure, spelt, speltAtMost } from '../../src/flow/text.ts';
 import fc from '../support/property.ts';
+import { scaled } from '../support/scale.ts';
 
 const CALLER = '+260971234567';
 
@@ -225,7 +226,7 @@ test('what is kept of an answer is never longer on a screen than lint counts', a
           /^[-0]/.test(text.trim()))
       );
     }),
-    { numRuns: 5_000 },
+    { numRuns: scaled(5_000) },
   );
 });
 
@@ -294,7 +295,7 @@ test('money is what it was in minor units, and no value is written longer than t
       const length = (text: string) => measure(fillShown(`{x${formatter}}`, { x: text })).units;
       return length(x) <= length(longestValue(measure(x).units));
     }),
-    { numRuns: 5_000 },
+    { numRuns: scaled(5_000) },
   );
 });
 
@@ -337,6 +338,6 @@ test('spelling: always in the GSM alphabet, always the same, never longer than w
         units <= speltAtMost(typed)
       );
     }),
-    { numRuns: 5_000 },
+    { numRuns: scaled(5_000) },
   );
 });

@@ -8,6 +8,7 @@ import { readConfig } from '../../src/config.ts';
 import { Menu } from '../../src/flow/menu.ts';
 import { makeLog } from '../../src/log.ts';
 import { inWords, SERVICES, type Served, type ServeOptions, serve } from '../../src/serve.ts';
+import { WAIT } from '../../src/sms/senders.ts';
 import { database } from './postgres.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
@@ -109,6 +110,7 @@ export async function startGateway(
   try {
     served = await serve(config, documents, log, {
       pinCost: TEST_PIN_COST,
+      smsWait: { forMs: WAIT.forMs, everyMs: TEST_WAKE_MS },
       ...options,
       queue: { wakeMs: TEST_WAKE_MS, ...options.queue },
     });

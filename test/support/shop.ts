@@ -2,9 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { Test } from 'tap';
+import type { ServeOptions } from '../../src/serve.ts';
 import { ask } from './ask.ts';
 import { type FakeAfricasTalking, type FakeOptions, fakeAfricasTalking } from './fake-africastalking.ts';
-import { type Gateway, type GatewayProcess, post, startGateway, startProcess } from './gateway.ts';
+import { type Gateway, type GatewayProcess, post, startGateway, startQuickProcess } from './gateway.ts';
 import { database } from './postgres.ts';
 
 const TOKEN = 'a-token-for-this-test';
@@ -19,14 +20,22 @@ export type Shop<Instance extends Gateway = Gateway> = {
   rows<T extends object>(sql: string): Promise<T[]>;
 };
 
-/** Opens a shop of several instances inside this process. */
+/**
+ * What is tried again in a shop is tried again at once, and not given up: a test is over long before the two hours
+ * that an order's tries take in production.
+ */
+const SOON: ServeOptions = { queue: { wakeMs: 100, backoff: { retryDelayMax: 0 }, retries: 1_000 } };
+
+/** Opens a shop of several instances inside this process; `serve` are seams of `src/serve.ts`. */
 export function openShop(
   t: Test,
   instances: number,
   options: FakeOptions = {},
   settings: Record<string, string> = {},
+  serve: ServeOptions = {},
 ): Promise<Shop> {
-  return open(t, instances, startGateway, options, settings);
+  const start = (t: Test, all: Record<string, string>) => startGateway(t, all, { ...SOON, ...serve });
+  return open(t, instances, start, options, settings);
 }
 
 /** Opens a shop of several processes, for a test that kills one of them. */
@@ -35,8 +44,10 @@ export function openShopOfProcesses(
   instances: number,
   options: FakeOptions = {},
   settings: Record<string, string> = {},
+  serve: ServeOptions = SOON,
 ): Promise<Shop<GatewayProcess>> {
-  return open(t, instances, startProcess, options, settings);
+  const start = (t: Test, all: Record<string, string>) => startQuickProcess(t, all, serve);
+  return open(t, instances, start, options, settings);
 }
 
 async function open<Instance extends Gateway>(
@@ -122,7 +133,7 @@ export async function settled(shop: Shop): Promise<void> {
     );
     if (row?.n === 0) return;
     if (performance.now() > until) throw new Error(`${row?.n} are still under way`);
-    await sleep(200);
+    await sleep(30);
   }
 }
 
