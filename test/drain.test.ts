@@ -6,15 +6,10 @@ import { join } from 'node:path';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { EXIT_MS as LAST_MS } from '../src/leaving.ts';
-import {
-  environment,
-  type GatewayProcess,
-  post,
-  startProcess,
-} from './support/gateway.ts';
+import { embeddedDirectory } from './support/embedded.ts';
+import { environment, type GatewayProcess, post, startProcess } from './support/gateway.ts';
 import { inTime } from './support/in-time.ts';
 import { database } from './support/postgres.ts';
-import { embeddedDirectory } from './support/embedded.ts';
 import { scaled } from './support/scale.ts';
 
 const ROOT_OF_REPOSITORY = join(import.meta.dirname, '..');

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { embeddedDirectory } from './support/embedded.ts';
 import {
   environment,
   type GatewayProcess,
@@ -12,7 +13,6 @@ import {
   startProcess,
   temporaryDirectory,
 } from './support/gateway.ts';
-import { embeddedDirectory } from './support/embedded.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const ROOT = 'CON Welcome to IXO USSD\n1. Know More\n2. Account Menu\n*. Exit';
@@ -32,40 +32,43 @@ function startLine(gateway: GatewayProcess): string {
 
 const mode = (path: string) => (statSync(path).mode & 0o777).toString(8);
 
-t.test('a first start makes what it needs and says so, also after one that was killed half way', async (t) => {
-  const directory = join(temporaryDirectory(t), 'made', 'by', 'the start');
-  const settings = environment({ ...BARE, DATA_DIR: directory });
-  const child = spawn(process.execPath, [MAIN], { env: settings, stdio: 'ignore' });
-  const gone = new Promise((resolve) => child.on('exit', resolve));
-  const end = performance.now() + 30_000;
-  const made = () => {
-    const postgres = join(directory, 'postgres');
-    return existsSync(postgres) ? readdirSync(postgres, { recursive: true }).length : 0;
-  };
-  // About a thousand files are written: somewhere in the middle of it.
-  while (made() < 50 && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 1));
-  child.kill('SIGKILL');
-  await gone;
-  t.comment(`killed at ${made()} files`);
-  const began = performance.now();
-  const gateway = await start(t, directory);
-  t.match(await post(gateway.url, {}), { status: 200, outcome: 'ok', body: ROOT });
-  const ms = Math.round(performance.now() - began);
-  // Told and not judged: see `drain.test.ts`.
-  t.comment(`the first screen came after ${ms} ms`);
+t.test(
+  'a first start makes what it needs and says so, also after one that was killed half way',
+  async (t) => {
+    const directory = join(temporaryDirectory(t), 'made', 'by', 'the start');
+    const settings = environment({ ...BARE, DATA_DIR: directory });
+    const child = spawn(process.execPath, [MAIN], { env: settings, stdio: 'ignore' });
+    const gone = new Promise((resolve) => child.on('exit', resolve));
+    const end = performance.now() + 30_000;
+    const made = () => {
+      const postgres = join(directory, 'postgres');
+      return existsSync(postgres) ? readdirSync(postgres, { recursive: true }).length : 0;
+    };
+    // About a thousand files are written: somewhere in the middle of it.
+    while (made() < 50 && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 1));
+    child.kill('SIGKILL');
+    await gone;
+    t.comment(`killed at ${made()} files`);
+    const began = performance.now();
+    const gateway = await start(t, directory);
+    t.match(await post(gateway.url, {}), { status: 200, outcome: 'ok', body: ROOT });
+    const ms = Math.round(performance.now() - began);
+    // Told and not judged: see `drain.test.ts`.
+    t.comment(`the first screen came after ${ms} ms`);
 
-  const line = startLine(gateway);
-  t.match(line, `embedded Postgres in ${directory}`, 'the directory');
-  t.match(line, 'survives a crash of the process, not a power loss', 'how durable it is');
-  t.match(line, `key in ${join(directory, 'key')}`, 'the key file');
-  t.match(line, 'http://127.0.0.1:', 'this machine only');
-  const key = join(directory, 'key');
-  t.equal(mode(key), '600', 'the key is for its owner');
-  t.equal(mode(directory), '700', 'so is the directory');
-  t.match(readFileSync(key, 'utf8'), /^[A-Za-z0-9+/]{43}=\n$/, '256 bits of it');
-  t.notMatch(gateway.output(), readFileSync(key, 'utf8').trim(), 'which it does not say');
-  t.same((await fetch(`${gateway.url}/health`)).status, 200);
-});
+    const line = startLine(gateway);
+    t.match(line, `embedded Postgres in ${directory}`, 'the directory');
+    t.match(line, 'survives a crash of the process, not a power loss', 'how durable it is');
+    t.match(line, `key in ${join(directory, 'key')}`, 'the key file');
+    t.match(line, 'http://127.0.0.1:', 'this machine only');
+    const key = join(directory, 'key');
+    t.equal(mode(key), '600', 'the key is for its owner');
+    t.equal(mode(directory), '700', 'so is the directory');
+    t.match(readFileSync(key, 'utf8'), /^[A-Za-z0-9+/]{43}=\n$/, '256 bits of it');
+    t.notMatch(gateway.output(), readFileSync(key, 'utf8').trim(), 'which it does not say');
+    t.same((await fetch(`${gateway.url}/health`)).status, 200);
+  },
+);
 
 t.test('a restart keeps the sessions; a second process is refused and harms nothing', async (t) => {
   const directory = await embeddedDirectory(t);
