@@ -71,6 +71,8 @@ export type ServeOptions = {
   providerMs?: number;
   /** How long a sender waits for the SMS provider, and how often it looks. Default: that of `src/sms/senders.ts`. */
   smsWait?: { forMs: number; everyMs: number };
+  /** For how long a Redis that was away is not asked again; in milliseconds. Default: that of `addLimits`. */
+  redisRestMs?: number;
   /** For one call to a task router; in milliseconds. Default: `ROUTER_MS`. */
   routerMs?: number;
   /** How long one process speaks to the task router about a task. Default: those of `src/store/far-tasks.ts`. */
@@ -179,6 +181,7 @@ async function serveOn(
     gatewayAllow: config.gatewayAllow,
     ...(config.callbackSecret !== undefined && { callbackSecret: config.callbackSecret }),
     ...(config.redisUrl !== undefined && { redisUrl: config.redisUrl }),
+    ...(options.redisRestMs !== undefined && { redisRestMs: options.redisRestMs }),
     sessions: {
       active: (limit) => sessions.active(config.sessionTtlMs, limit),
       count: () => sessions.count(config.sessionTtlMs),

@@ -12,6 +12,7 @@ import { COMMANDS } from '../src/operator/commands.ts';
 import { type KeyRing, parseKeyRing } from '../src/seal/keys.ts';
 import { ask } from './support/ask.ts';
 import { dump, foundIn, tables } from './support/canary.ts';
+import { embeddedDirectory } from './support/embedded.ts';
 import { openDatabase } from './support/engine.ts';
 import { fakeAfricasTalking } from './support/fake-africastalking.ts';
 import { environment, type Gateway, startGateway, temporaryDirectory } from './support/gateway.ts';
@@ -851,7 +852,8 @@ t.test('old messages go, and a rotation seals the others again', async (t) => {
 });
 
 t.test('the embedded database does alike', async (t) => {
-  const { url } = await startGateway(t, { OPERATOR_TOKEN: TOKEN });
+  const DATA_DIR = await embeddedDirectory(t);
+  const { url } = await startGateway(t, { OPERATOR_TOKEN: TOKEN, DATA_DIR });
   const phone = freshNumber();
   const message = messageOf(phone, 'Hello');
   const all = await Promise.all([1, 2, 3].map(() => tell(url, TWOWAY, message)));
