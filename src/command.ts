@@ -7,15 +7,21 @@ import { COMMANDS } from './operator/commands.ts';
 import { startQueue } from './queue.ts';
 import { bookOf, daysOf, MIGRATIONS } from './serve.ts';
 
-/** What a command is run with; `say` prints a line to the operator. */
-type Beside = { config: Config; log: Logger; services: string[]; say(said: string): void };
+/** What a command is run with; `say` prints a line to the operator, `pause` waits for a test (default: by the clock). */
+type Beside = {
+  config: Config;
+  log: Logger;
+  services: string[];
+  say(said: string): void;
+  pause?(milliseconds: number): Promise<unknown>;
+};
 
 /**
  * Runs a command of an operator's beside the running service, on the same database, and says what came of it.
  * Throws `CommandRefused`, and what opening the database throws (src/opening.ts).
  */
 export async function runCommand(
-  { config, log, services, say }: Beside,
+  { config, log, services, say, pause }: Beside,
   command: string,
   words: string[],
 ): Promise<void> {
@@ -38,7 +44,16 @@ export async function runCommand(
     const house = () => keepHouse({ ...keeping, ...daysOf(config), db: database.kysely });
     say(
       await run(
-        { ...keeping, services, house, db: database.kysely, ring, enqueue: queue.enqueue, say },
+        {
+          ...keeping,
+          services,
+          house,
+          db: database.kysely,
+          ring,
+          enqueue: queue.enqueue,
+          say,
+          ...(pause && { pause }),
+        },
         words,
       ),
     );

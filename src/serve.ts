@@ -61,12 +61,18 @@ export type ServeOptions = {
   pinCost?: number;
   /** For one attempt to reach the database at the start; in milliseconds. Default: that of `migrateServer`. */
   connectMs?: number;
+  /** The folder of the documents that are watched for changes. Default: `SERVICES`. */
+  services?: string;
+  /** How often documents and switches are looked at; in milliseconds. Default: that of each. */
+  lookMs?: number;
   /** Intervals and limits of the queue. Default: those of `src/queue.ts`. */
   queue?: QueueSettings;
   /** For one call to an SMS or airtime provider; in milliseconds. Default: that of `src/providers/choose.ts`. */
   providerMs?: number;
   /** How long a sender waits for the SMS provider, and how often it looks. Default: that of `src/sms/senders.ts`. */
   smsWait?: { forMs: number; everyMs: number };
+  /** For how long a Redis that was away is not asked again; in milliseconds. Default: that of `addLimits`. */
+  redisRestMs?: number;
   /** For one call to a task router; in milliseconds. Default: `ROUTER_MS`. */
   routerMs?: number;
   /** How long one process speaks to the task router about a task. Default: those of `src/store/far-tasks.ts`. */
@@ -175,6 +181,7 @@ async function serveOn(
     gatewayAllow: config.gatewayAllow,
     ...(config.callbackSecret !== undefined && { callbackSecret: config.callbackSecret }),
     ...(config.redisUrl !== undefined && { redisUrl: config.redisUrl }),
+    ...(options.redisRestMs !== undefined && { redisRestMs: options.redisRestMs }),
     sessions: {
       active: (limit) => sessions.active(config.sessionTtlMs, limit),
       count: () => sessions.count(config.sessionTtlMs),
@@ -232,14 +239,16 @@ async function serveOn(
     if (unclosed > 0) log.warn({ unclosed }, 'tasks erased that nobody closed');
   });
 
-  const stopWatching = watchMenus(SERVICES, knownOf, menus, {
-    served: (service) => log.info({ service }, 'a document has changed: new dials see it'),
-    refused: (problems) =>
+  const changes = {
+    served: (service: string) => log.info({ service }, 'a document has changed: new dials see it'),
+    refused: (problems: string[]) =>
       log.error({ problems }, 'a changed document is refused: the version before it stays'),
-  });
+  };
+  const stopWatching = watchMenus(options.services ?? SERVICES, knownOf, menus, changes, options.lookMs);
 
-  const stopLooking = switches.watch((error) =>
-    log.warn({ err: error }, 'the switches of services could not be read: what was known stays'),
+  const stopLooking = switches.watch(
+    (error) => log.warn({ err: error }, 'the switches of services could not be read: what was known stays'),
+    options.lookMs,
   );
 
   const stopTimers = () => {

@@ -330,7 +330,7 @@ async function ixo(
       for (let n = 0; n <= inputs.length; n += 1) {
         const text = inputs.slice(0, n).join('*');
         const heard = { gateway: 'ixo', mode: 'cumulative' as const, sessionId, serviceCode: '*1234#' };
-        const answer = await engine.takeTurn({ ...heard, msisdn, text }, deadlineIn(4_500));
+        const answer = await engine.takeTurn({ ...heard, msisdn, text }, deadlineIn(60_000));
         body = answer.outcome === 'invalid' ? 'invalid' : written(answer.screen);
       }
       return body;
@@ -367,7 +367,7 @@ t.test('a Customer ID that is taken is drawn again', async (t) => {
 t.test('around midnight, where openings hold a lock', async (t) => {
   const always = { midnightSeconds: 86_400 };
   const dials = async (type: (msisdn: string, ...texts: string[]) => Promise<string>) => {
-    const screens = await Promise.all(Array.from({ length: 40 }, () => type(freshNumber(), '1')));
+    const screens = await Promise.all(Array.from({ length: scaled(40, 12) }, () => type(freshNumber(), '1')));
     t.same([...new Set(screens.map((screen) => screen.split('\n')[0]))], ['CON Information Center']);
     t.match(await type(freshNumber(), ...OPENING), OPEN);
   };

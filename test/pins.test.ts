@@ -301,7 +301,10 @@ t.test('locks', async (t) => {
       const { code, said, complained } = await command(url, words);
       t.equal(code, 1, words.join(' '));
       t.equal(said, '');
-      t.match(complained, /^(name the account|no such account|there is no command|say `[a-z:]+` alone)/);
+      t.match(
+        complained,
+        /^(name the account|there is no such account|there is no command|say `[a-z:]+` alone)/,
+      );
     }
     const programs = [
       ['migrate', 'again'],

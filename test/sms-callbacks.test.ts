@@ -851,7 +851,8 @@ t.test('old messages go, and a rotation seals the others again', async (t) => {
 });
 
 t.test('the embedded database does alike', async (t) => {
-  const { url } = await startGateway(t, { OPERATOR_TOKEN: TOKEN, DATA_DIR: await embeddedDirectory(t) });
+  const DATA_DIR = await embeddedDirectory(t);
+  const { url } = await startGateway(t, { OPERATOR_TOKEN: TOKEN, DATA_DIR });
   const phone = freshNumber();
   const message = messageOf(phone, 'Hello');
   const all = await Promise.all([1, 2, 3].map(() => tell(url, TWOWAY, message)));

@@ -90,7 +90,9 @@ export class FarTasks {
       .where(sql<boolean>`coalesce(leased_until <= clock_timestamp(), true)`)
       .returningAll()
       .returning([
-        sql<boolean>`tried_at > clock_timestamp() - ${this.#uncertainSeconds} * interval '1 second'`.as('fresh'),
+        sql<boolean>`tried_at > clock_timestamp() - ${this.#uncertainSeconds} * interval '1 second'`.as(
+          'fresh',
+        ),
         sql<string>`leased_until::text`.as('until'),
       ])
       .executeTakeFirst();

@@ -9,7 +9,7 @@ export type Ran = { code: number; said: string; complained: string };
 
 /**
  * Runs a command of an operator's (`unlock`, `pins:rotate`, `erase` …) inside this process, on the database of
- * `settings`. Throws what a process would log as a fault.
+ * `settings`, without its pauses. Throws what a process would log as a fault.
  */
 export async function command(
   settings: Record<string, string>,
@@ -22,7 +22,8 @@ export async function command(
     const say = (line: string) => {
       said += `${line}\n`;
     };
-    await runCommand({ config, log: makeLog('silent'), services, say }, name, words);
+    const pause = async () => {};
+    await runCommand({ config, log: makeLog('silent'), services, say, pause }, name, words);
     return { code: 0, said, complained: '' };
   } catch (error) {
     const lines = inWords(error);

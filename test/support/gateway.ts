@@ -54,11 +54,12 @@ export type GatewayProcess = Gateway & {
 
 /** The environment of a gateway under test: nothing of the caller's own settings gets in. */
 export function environment(settings: Record<string, string>): Record<string, string> {
-  const { PATH = '', HOME = '', TMPDIR = '' } = process.env;
+  const { PATH = '', HOME = '', TMPDIR = '', NODE_COMPILE_CACHE = '' } = process.env;
   return {
     PATH,
     HOME,
     ...(TMPDIR && { TMPDIR }),
+    ...(NODE_COMPILE_CACHE && { NODE_COMPILE_CACHE }),
     PORT: '0',
     LOG_LEVEL: 'trace',
     RATE_LIMIT_MAX: '1000000',
@@ -79,10 +80,14 @@ function withPlace(t: Test, settings: Record<string, string>): Record<string, st
 let shipped: Menu[] | undefined;
 
 export function shippedMenus(): Menu[] {
-  shipped ??= readdirSync(SERVICES, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory())
-    .map(({ name }) => Menu.parse(parse(readFileSync(join(SERVICES, name, 'menu.yaml'), 'utf8'))));
+  shipped ??= menusOf(SERVICES);
   return shipped;
+}
+
+function menusOf(folder: string): Menu[] {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => Menu.parse(parse(readFileSync(join(folder, name, 'menu.yaml'), 'utf8'))));
 }
 
 /**
@@ -97,7 +102,7 @@ export async function startGateway(
   settings: Record<string, string> = {},
   options: ServeOptions = {},
 ): Promise<Gateway> {
-  const documents = shippedMenus();
+  const documents = options.services === undefined ? shippedMenus() : menusOf(options.services);
   const services = documents.map((menu) => menu.service);
   const embedded = settings.DATA_DIR !== undefined;
   const place =
