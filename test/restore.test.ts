@@ -23,7 +23,7 @@ t.test('the runbook names the commands that are tried here', async (t) => {
 
 t.test('backed up while it runs, restored into a fresh database', async (t) => {
   const { url: old } = await database(t);
-  const { url: fresh } = await database(t);
+  const { url: fresh } = await database(t, { empty: true });
   const gateway = await startGateway(t, { ...SETTINGS, DATABASE_URL: old });
 
   const answered: Answered[] = [];

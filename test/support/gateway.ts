@@ -125,7 +125,7 @@ export async function startGateway(
   try {
     // On a busy machine a connection may take longer than the gateway waits for it.
     served = await start().catch((error: Error) => {
-      if (!/connection timeout|timeout exceeded/.test(error.message)) throw error;
+      if (!/connection timeout|timeout exceeded|read timeout/.test(error.message)) throw error;
       return start();
     });
   } catch (error) {
