@@ -14,6 +14,8 @@ import { scaled } from './support/scale.ts';
 
 /** How often two processes are started on an empty database. */
 const ROUNDS = scaled(3);
+/** Sessions that press their keys at the same time. */
+const CROWD = 5;
 /** How often a gateway repeats itself in these tests. */
 const COPIES = 10;
 
@@ -300,8 +302,8 @@ t.test(
       if (first !== KNOW_MORE || !second.startsWith('CON About')) wrong.push({ sessionId, first, second });
     };
     const sessions = scaled(120, 20);
-    for (let from = 0; from < sessions; from += 20) {
-      await Promise.all(Array.from({ length: 20 }, (_, i) => oneSession(from + i)));
+    for (let from = 0; from < sessions; from += CROWD) {
+      await Promise.all(Array.from({ length: CROWD }, (_, i) => oneSession(from + i)));
     }
     t.same(wrong.slice(0, 3), [], `in ${sessions} sessions`);
   },
