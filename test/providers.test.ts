@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
 import t, { type Test } from 'tap';
 import { africasTalking } from '../src/providers/africastalking.ts';
-import { chooseProviders } from '../src/providers/choose.ts';
+import { chooseProviders, PATIENCE_MS } from '../src/providers/choose.ts';
 import { ProviderError, type SmsBatch, type SmsVerdict } from '../src/providers/provider.ts';
 import { type FakeAfricasTalking, fakeAfricasTalking } from './support/fake-africastalking.ts';
 import type { Exactly } from './support/far-side.ts';
@@ -117,6 +117,13 @@ t.test('what cannot be asked is not asked', async (t) => {
     'the most that one call may have',
   );
 });
+
+t.test(
+  'a call ends before the queue gives its job to somebody else, and before a process has to leave',
+  async (t) => {
+    t.ok(PATIENCE_MS <= 8_000, `${PATIENCE_MS} ms`);
+  },
+);
 
 t.test('amounts are exact', async (t) => {
   const fake = await fakeAfricasTalking(t);

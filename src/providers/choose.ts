@@ -6,7 +6,7 @@ import { simulator } from './simulator.ts';
  * For a whole call to a far side; in milliseconds. Below the 10 s after which the queue gives a job to somebody
  * else, and short enough to be over when a process has to leave.
  */
-const PATIENCE_MS = 8_000;
+export const PATIENCE_MS = 8_000;
 
 /**
  * Returns Africa's Talking where there are credentials for it, else the simulator. `timeoutMs` is for a whole call.

@@ -5,11 +5,11 @@
 import { readConfig } from '../../src/config.ts';
 import { lastWords } from '../../src/leaving.ts';
 import { makeLog } from '../../src/log.ts';
-import { readMenus } from '../../src/menus.ts';
-import { knownOf, SERVICES, type ServeOptions, serve } from '../../src/serve.ts';
+import { type ServeOptions, serve } from '../../src/serve.ts';
+import { shippedMenus } from './gateway.ts';
 
 const { SERVE_OPTIONS = '{}', ...environment } = process.env;
-const documents = readMenus(SERVICES, knownOf);
+const documents = shippedMenus();
 const services = documents.map((menu) => menu.service);
 const config = readConfig(environment, services);
 const log = makeLog(config.logLevel);
