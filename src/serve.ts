@@ -107,13 +107,16 @@ export async function serve(
     return await serveOn(opened, { config, services, documents, replies, log, options, started });
   } catch (error) {
     // Left running, a queue would ask a database that is closed.
-    for (const stop of started.reverse()) await stop();
+    for (const stop of started.reverse()) await Promise.resolve().then(stop).catch(noop);
     throw error;
   }
 }
 
 /** Stops what a start that fails has started already. */
 type Undo = () => unknown;
+
+/** What fails while a start is undone hides nothing: why it failed is said. */
+function noop(): void {}
 
 type Parts = {
   config: Config;

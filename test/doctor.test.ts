@@ -21,13 +21,17 @@ const OTHER_KEY = 'k1:fedcba9876543210fedcba9876543210';
 
 type Ran = { code: number; said: string; took: number };
 
+/** A busy machine makes the database slow, which the doctor warns of: not what a test of the others is about. */
+const unhurried = (said: string) =>
+  said.replace(/^warn( +database +\S.* answers in [\d.]+ ms)\n +-> put it nearer.*$/m, 'ok  $1');
+
 /** What `npm run doctor` says, inside this process; `databaseMs` is for a test with a database that hangs. */
 async function doctor(settings: Record<string, string>, databaseMs?: number): Promise<Ran> {
   const began = performance.now();
   const services = shippedMenus().map((menu) => menu.service);
   const read = () => readConfig(environment({ PIN_ENCRYPTION_KEY: TEST_KEY, ...settings }), services);
   const ran = await report({ read, inWords, migrations: MIGRATIONS }, databaseMs);
-  return { ...ran, took: performance.now() - began };
+  return { ...ran, said: unhurried(ran.said), took: performance.now() - began };
 }
 
 /** `npm run doctor` as a process of its own; `node` is said to node itself. */
@@ -38,7 +42,7 @@ function program(settings: Record<string, string>, node: string[] = []): Promise
     execFile(process.execPath, [...node, MAIN, 'doctor'], { env }, (error, stdout, stderr) =>
       resolve({
         code: Number(error?.code ?? 0),
-        said: stdout + stderr,
+        said: unhurried(stdout + stderr),
         took: performance.now() - began,
       }),
     );
