@@ -17,7 +17,7 @@ import { SCALE, scaled } from '../support/scale.ts';
  * again.
  */
 
-const TURNS = scaled(100_000, 15_000);
+const TURNS = scaled(100_000);
 /** What is typed where a PIN is asked for; nothing else that is typed or known has its first digit. */
 const PIN = '48213';
 
