@@ -76,6 +76,8 @@ export type AppParts = {
   connectionLimits?: ConnectionLimits;
   callbackSecret?: string;
   redisUrl?: string;
+  /** For how long a Redis that was away is not asked again; in milliseconds. Default: that of `addLimits`. */
+  redisRestMs?: number;
   sessions: Omit<DebugParts, 'guard'>;
   outbox: Omit<EffectsParts, 'guard'> & { count: MetricsParts['deliveries'] };
   sms: Omit<SendersParts, 'guard' | 'pseudonym'> & Omit<ListParts, 'guard'>;
@@ -152,7 +154,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
 
   await readStrictly(app);
   await collectSchemas(app);
-  const limit = await addLimits(app, parts.rateLimit.windowMs, parts.redisUrl);
+  const limit = await addLimits(app, parts.rateLimit.windowMs, parts.redisUrl, parts.redisRestMs);
   const production = parts.environment === 'production';
   const guard = makeGuard({
     operators: parts.operators,

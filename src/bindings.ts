@@ -32,6 +32,8 @@ export type Bound = {
   routed: boolean;
   /** Idle sessions expire after this; in milliseconds. */
   ttl: number;
+  /** How long the senders wait for the provider. Default: that of `src/sms/senders.ts`. */
+  smsWait?: { forMs: number; everyMs: number } | undefined;
 };
 
 /** What the routes beside the turns ask for, bound to the database and the queue: each in a transaction of its own. */
@@ -39,7 +41,7 @@ export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
   const { digests, columns, messages, incoming, optOuts, subscriptions, ledger, airtime, tasks } = engine;
   const { farTasks, lookups, menus, messageView } = engine;
   const { enqueue } = queue;
-  const { replies, mostRecipients: most, hasShortCode, routed, ttl } = settings;
+  const { replies, mostRecipients: most, hasShortCode, routed, ttl, smsWait } = settings;
   const hear = hearIncoming({ db, incoming, optOuts, messages, replies, enqueue });
   /** All of it in one transaction, as far as it goes by the deadline. */
   const transact = <T>(deadline: Deadline, run: (tx: Db) => Promise<T>): Promise<T> =>
@@ -61,6 +63,7 @@ export function bind(db: Db, engine: Engine, queue: Queue, settings: Bound) {
       list: (wanted: WantedMessages, limit: number) => messageView.list(db, wanted, limit),
       find: (id: string) => messageView.find(db, id),
       hasShortCode,
+      ...(smsWait !== undefined && { wait: smsWait }),
     },
     smsCallbacks: {
       hear: (message: Parameters<typeof hear>[0], deadline: Deadline) => within(deadline, hear(message)),

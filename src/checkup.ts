@@ -41,29 +41,41 @@ export type CheckupParts = {
 };
 
 /**
- * `npm run doctor`: one line per check, and exit code 1 where one fails; runs also where nothing else would, and
- * changes nothing.
+ * Prints what `npm run doctor` finds and ends the process: one line per check, and exit code 1 where one fails. Runs
+ * also where nothing else would, and changes nothing.
  */
 export async function checkUp(parts: CheckupParts): Promise<void> {
-  const findings = await examineAll(parts).catch((error: unknown): Finding[] => {
+  const { code, said } = await report(parts);
+  // Whatever still waits for a database that hangs is not waited for.
+  process.stdout.write(said, () => process.exit(code));
+}
+
+/**
+ * Returns the lines of `npm run doctor` and its exit code. What is asked of a database is over after `databaseMs`
+ * (default: `DATABASE_MS`).
+ */
+export async function report(
+  parts: CheckupParts,
+  databaseMs = DATABASE_MS,
+): Promise<{ code: number; said: string }> {
+  const findings = await examineAll(parts, databaseMs).catch((error: unknown): Finding[] => {
     const problems = parts.inWords(error);
     if (problems === undefined) throw error;
     const remedy = 'mend these; nothing else can be looked at without a configuration (.env.example)';
     return [{ name: 'configuration', state: 'FAIL', said: problems.join('; '), remedy }];
   });
   const code = findings.some(({ state }) => state === 'FAIL') ? 1 : 0;
-  // Whatever still waits for a database that hangs is not waited for.
-  process.stdout.write(`${inLines(findings)}\n`, () => process.exit(code));
+  return { code, said: `${inLines(findings)}\n` };
 }
 
-async function examineAll({ read, migrations }: CheckupParts): Promise<Finding[]> {
+async function examineAll({ read, migrations }: CheckupParts, databaseMs: number): Promise<Finding[]> {
   const examined = read();
   const redis = examined.redisUrl === undefined ? undefined : examineRedis(examined.redisUrl);
   return [
     ok('configuration', `is readable (${examined.environment})`),
     examineProviders(examined),
     examineGateways(examined),
-    ...(await examineDatabase(examined, migrations)),
+    ...(await examineDatabase(examined, migrations, databaseMs)),
     ...(redis === undefined ? [] : [await redis]),
   ];
 }
@@ -122,7 +134,11 @@ function isThere(place: string): boolean {
   }
 }
 
-async function examineDatabase(examined: Examined, migrations: string): Promise<Finding[]> {
+async function examineDatabase(
+  examined: Examined,
+  migrations: string,
+  databaseMs: number,
+): Promise<Finding[]> {
   const { databaseUrl, databaseAdminUrl, databasePooler, dataDir, keyRing, digestKey } = examined;
   if (databaseUrl === undefined && !existsSync(join(dataDir, 'postgres'))) return [examinePlace(dataDir)];
   const file = keyFile(dataDir);
@@ -142,11 +158,12 @@ async function examineDatabase(examined: Examined, migrations: string): Promise<
   const findings = await examine({
     database,
     migrations: readdirSync(migrations).map((name) => name.replace(/\.ts$/, '')),
-    deadline: deadlineIn(DATABASE_MS),
+    deadline: deadlineIn(databaseMs),
     ...(ring !== undefined && { ring }),
     ...(digestKey !== undefined && { digestKey }),
   });
-  // The directory of an embedded database is given free.
-  if (databaseUrl === undefined) await database.close();
+  const closed = database.close().catch(() => {});
+  // The directory of an embedded database is given free; a server that hangs is not waited for.
+  if (databaseUrl === undefined) await closed;
   return findings;
 }

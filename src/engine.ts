@@ -30,7 +30,7 @@ import { Airtime, type AirtimeCurrencies } from './store/airtime.ts';
 import { ApiKeys } from './store/api-keys.ts';
 import { Attempts } from './store/attempts.ts';
 import type { Database } from './store/database.ts';
-import { FarTasks } from './store/far-tasks.ts';
+import { FarTasks, type FarTaskTimes } from './store/far-tasks.ts';
 import { IncomingMessages } from './store/incoming.ts';
 import { seedInstruments } from './store/instruments.ts';
 import { digestRoot } from './store/keyring.ts';
@@ -77,6 +77,8 @@ export type EngineSettings = {
   facts?: Record<string, Record<string, Fact>>;
   /** log2 of the cost of a new PIN's hash; default `PIN_COST`. */
   pinCost?: number;
+  /** How long one process speaks to the task router about a task. Default: those of `src/store/far-tasks.ts`. */
+  farTaskTimes?: FarTaskTimes;
   /** Letters of an alphabet at random, for Customer IDs. */
   randomCode?: (alphabet: string, length: number) => string;
 };
@@ -119,7 +121,10 @@ export type Keeping = {
 /** Opens what keeps people's things, keys checked. Throws `WrongKeys`. */
 export async function openKeeping(
   { kysely }: Database,
-  settings: Pick<EngineSettings, 'ring' | 'digestKey' | 'messages' | 'book' | 'airtimeCurrencies'>,
+  settings: Pick<
+    EngineSettings,
+    'ring' | 'digestKey' | 'messages' | 'book' | 'airtimeCurrencies' | 'farTaskTimes'
+  >,
 ): Promise<Keeping> {
   const digests = new Digests(await digestRoot(kysely, settings.ring, settings.digestKey));
   const columns = new Box(settings.ring, 'columns');
@@ -140,7 +145,7 @@ export async function openKeeping(
     airtime: new Airtime(columns, digests, ledger, messages, settings.airtimeCurrencies),
     orders: new Orders(columns, ledger, messages),
     tasks: new Tasks(taskRows, digests),
-    farTasks: new FarTasks(taskRows),
+    farTasks: new FarTasks(taskRows, settings.farTaskTimes),
     notices: new Notices(columns, digests),
     apiKeys: new ApiKeys(digests),
     lookups: new Lookups(columns, digests),

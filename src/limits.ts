@@ -22,14 +22,20 @@ export type Limit = (request: FastifyRequest, key: string, max: number) => Promi
 /**
  * One limiter for everything that is counted, with keys that say what (`ip:…`, `phone:…`, `token:…`).
  * Each instance counts for itself; with Redis the counts of all are added up, and the larger one holds,
- * so that a Redis that is away only makes the limit one per instance (RULINGS.md 30).
+ * so that a Redis that is away only makes the limit one per instance (RULINGS.md 30); for `redisRestMs` it is then not
+ * asked again.
  */
-export async function addLimits(app: FastifyInstance, windowMs: number, redisUrl?: string): Promise<Limit> {
+export async function addLimits(
+  app: FastifyInstance,
+  windowMs: number,
+  redisUrl?: string,
+  redisRestMs = REDIS_REST_MS,
+): Promise<Limit> {
   const redis = redisUrl === undefined ? undefined : connectRedis(redisUrl);
   if (redis !== undefined) app.addHook('onClose', async () => redis.disconnect());
   await app.register(rateLimit, {
     global: false,
-    store: storeOf(new Counts(new Windows(windowMs), redis)),
+    store: storeOf(new Counts(new Windows(windowMs), redis, redisRestMs)),
     timeWindow: windowMs,
   });
   // The plugin asks for the key before it first waits, so one variable serves all requests.
@@ -135,11 +141,13 @@ export class Windows {
 class Counts {
   readonly #own: Windows;
   readonly #redis: Redis | undefined;
+  readonly #restMs: number;
   #restUntil = 0;
 
-  constructor(own: Windows, redis: Redis | undefined) {
+  constructor(own: Windows, redis: Redis | undefined, restMs: number) {
     this.#own = own;
     this.#redis = redis;
+    this.#restMs = restMs;
   }
 
   async count(key: string, windowMs: number): Promise<Counted> {
@@ -157,7 +165,7 @@ class Counts {
       ];
       return { current, ttl: Math.max(0, ttl) };
     } catch {
-      this.#restUntil = performance.now() + REDIS_REST_MS;
+      this.#restUntil = performance.now() + this.#restMs;
       return undefined;
     }
   }

@@ -29,11 +29,14 @@ export type Place = {
 /** `notes` say to a person what was opened. */
 export type Opened = { database: Database; ring: KeyRing; notes: string[] };
 
-/** Opens the database, migrated; waits while it is not up yet. Throws `StartRefused`. */
-export async function openDatabase(place: Place, log: Logger): Promise<Opened> {
+/**
+ * Opens the database, migrated; waits while it is not up yet, for `connectMs` at each attempt (default: that of
+ * `migrateServer`). Throws `StartRefused`.
+ */
+export async function openDatabase(place: Place, log: Logger, connectMs?: number): Promise<Opened> {
   const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
   if (place.databaseUrl !== undefined && place.keyRing !== undefined) {
-    await patiently(log, () => migrateOn(place, place.databaseUrl as string));
+    await patiently(log, () => migrateOn(place, place.databaseUrl as string, connectMs));
     if (place.databaseAdminUrl !== undefined) await installQueue(place.databaseAdminUrl);
     return {
       database: openPostgres(place.databaseUrl, onLost, place.databasePooler, place.databaseAdminUrl),
@@ -69,10 +72,14 @@ export async function migrateAlone(place: Place, log: Logger): Promise<void> {
 }
 
 /** As the owner, where one is named. */
-function migrateOn({ databaseAdminUrl, migrations }: Place, databaseUrl: string): Promise<string[]> {
+function migrateOn(
+  { databaseAdminUrl, migrations }: Place,
+  databaseUrl: string,
+  connectMs?: number,
+): Promise<string[]> {
   return databaseAdminUrl === undefined
-    ? migrateServer(databaseUrl, migrations)
-    : migrateServer(databaseAdminUrl, migrations, 'DATABASE_ADMIN_URL');
+    ? migrateServer(databaseUrl, migrations, { connectMs })
+    : migrateServer(databaseAdminUrl, migrations, { name: 'DATABASE_ADMIN_URL', connectMs });
 }
 
 async function migrateEmbedded({ dataDir, migrations }: Place): Promise<string[]> {

@@ -23,6 +23,11 @@ const EXPIRE_SECONDS = 10;
 /** How often one of the instances looks for such jobs. */
 const LOOK_SECONDS = 2;
 
+/** How often a worker looks for jobs; in seconds. pg-boss takes no less than half a second. */
+const POLL_SECONDS = 1;
+/** How long the workers of a kind look more often after a job of it, where `wakeMs` is set; in milliseconds. */
+const AWAKE_MS = 2_000;
+
 /** Where the queue puts what it has tried for the last time. */
 const DEAD_LETTERS = 'dead-letters';
 /**
@@ -31,14 +36,25 @@ const DEAD_LETTERS = 'dead-letters';
  */
 const DEAD_BACKOFF = { retryDelay: 60, retryBackoff: false, retryLimit: 100_000, expireInSeconds: 60 };
 
-/** For trying it out: nobody has two hours. */
+/** What a test passes in where a process uses the production value. */
 export type QueueSettings = {
+  /** Tries after the first. Default: those of the delivery. */
   retries?: number;
+  /** Default: `BACKOFF`. */
   backoff?: Partial<typeof BACKOFF>;
+  /** Default: `EXPIRE_SECONDS`. */
   expireSeconds?: number;
+  /** How often an instance looks for expired jobs; in whole seconds. Default: `LOOK_SECONDS`. */
+  lookSeconds?: number;
+  /** Default: `DEAD_BACKOFF`. */
   deadBackoff?: Partial<typeof DEAD_BACKOFF>;
   /** Is told which deliveries fail, at most once a minute for each kind and code. */
   onFailing?: (failing: Failing) => void;
+  /**
+   * Makes the workers of a kind look this often for two seconds after this instance queued or tried a job of it; in
+   * milliseconds. Default: they look every `POLL_SECONDS` only.
+   */
+  wakeMs?: number;
 };
 
 /** Once a day, after midnight UTC has passed for every dial. */
@@ -88,10 +104,12 @@ export async function startQueue(
   onError: (error: Error) => void,
   settings: QueueSettings = {},
 ): Promise<Queue> {
-  const boss = await startBoss(database, onError);
+  const boss = await startBoss(database, onError, settings.lookSeconds ?? LOOK_SECONDS);
   const { kysely } = database;
+  const workers = wakeful(boss, settings.wakeMs);
   const send = async (tx: Db, kind: string, { id }: Job) => {
     await boss.send(kind, { id }, { db: fromKysely(tx) });
+    workers.stir(kind);
   };
   const known = new Map<string, Delivery>();
   const noteFailures = failures(settings.onFailing ?? (() => {}));
@@ -103,9 +121,9 @@ export async function startQueue(
     work: async (deliveries) => {
       for (const delivery of deliveries) known.set(delivery.kind, delivery);
       await createQueue(boss, DEAD_LETTERS, { ...DEAD_BACKOFF, ...settings.deadBackoff });
-      await boss.work(
+      const burier = await boss.work(
         DEAD_LETTERS,
-        { batchSize: 20, pollingIntervalSeconds: 1, perJobResults: true },
+        { batchSize: 20, pollingIntervalSeconds: POLL_SECONDS, perJobResults: true },
         async (jobs: Fetched[]) => {
           const results: JobResult[] = [];
           for (const { id, data } of jobs) {
@@ -116,6 +134,7 @@ export async function startQueue(
           return results;
         },
       );
+      workers.add(DEAD_LETTERS, burier);
       for (const delivery of deliveries) {
         await createQueue(boss, delivery.kind, {
           ...BACKOFF,
@@ -125,18 +144,22 @@ export async function startQueue(
           deleteAfterSeconds: 3_600,
           deadLetter: DEAD_LETTERS,
         });
-        const { batch, workers } = delivery;
-        await boss.work(
+        const worker = await boss.work(
           delivery.kind,
           {
-            batchSize: batch,
-            localConcurrency: workers,
-            pollingIntervalSeconds: 1,
+            batchSize: delivery.batch,
+            localConcurrency: delivery.workers,
+            pollingIntervalSeconds: POLL_SECONDS,
             burstWhenBatchFull: true,
             perJobResults: true,
           },
-          (jobs: Fetched[]) => attempt(kysely, delivery, jobs, { onError, noteFailures }),
+          async (jobs: Fetched[]) => {
+            const results = await attempt(kysely, delivery, jobs, { onError, noteFailures });
+            workers.stir(delivery.kind, DEAD_LETTERS);
+            return results;
+          },
         );
+        workers.add(delivery.kind, worker);
       }
     },
     retry: (id) => revive(kysely, known, id, send),
@@ -153,11 +176,52 @@ export async function startQueue(
     rest: async () => {
       await Promise.all([...known.keys(), DEAD_LETTERS].map((name) => boss.offWork(name, { wait: false })));
     },
-    stop: () => boss.stop({ graceful: true, timeout: DRAIN_MS, close: true }),
+    stop: () => {
+      workers.sleep();
+      return boss.stop({ graceful: true, timeout: DRAIN_MS, close: true });
+    },
   };
 }
 
-async function startBoss(database: Database, onError: (error: Error) => void): Promise<PgBoss> {
+/**
+ * Makes workers look for jobs more often than pg-boss polls, as `QueueSettings.wakeMs` says. When a transaction that
+ * queued something commits is not known here, so they look several times.
+ */
+function wakeful(boss: PgBoss, everyMs: number | undefined) {
+  const workers = new Map<string, string>();
+  const awake = new Map<string, number>();
+  let timer: NodeJS.Timeout | undefined;
+  const wake = () => {
+    const now = performance.now();
+    for (const [kind, until] of awake) {
+      const worker = workers.get(kind);
+      if (until < now) awake.delete(kind);
+      else if (worker !== undefined) boss.notifyWorker(worker);
+    }
+    if (awake.size === 0) sleep();
+  };
+  const sleep = () => {
+    clearInterval(timer);
+    timer = undefined;
+  };
+  return {
+    /** Adds the worker (by the id that `boss.work` returned) of a kind. */
+    add: (kind: string, worker: string) => workers.set(kind, worker),
+    /** Makes the workers of these kinds look more often from now on. */
+    stir: (...kinds: string[]) => {
+      if (everyMs === undefined) return;
+      for (const kind of kinds) awake.set(kind, performance.now() + AWAKE_MS);
+      timer ??= setInterval(wake, everyMs);
+    },
+    sleep,
+  };
+}
+
+async function startBoss(
+  database: Database,
+  onError: (error: Error) => void,
+  lookSeconds: number,
+): Promise<PgBoss> {
   const { boss: reach } = database;
   const owns = await ownsQueue(database.kysely);
   const common = {
@@ -166,8 +230,8 @@ async function startBoss(database: Database, onError: (error: Error) => void): P
     ...(!owns && { reindex: false as const }),
     persistWarnings: false,
     monitorVacuum: false,
-    superviseIntervalSeconds: LOOK_SECONDS,
-    monitorIntervalSeconds: LOOK_SECONDS,
+    superviseIntervalSeconds: lookSeconds,
+    monitorIntervalSeconds: lookSeconds,
   };
   const boss =
     'embedded' in reach

@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { bind } from './bindings.ts';
-import { type Config, type Operator, SCOPES } from './config.ts';
+import { type Config, ConfigError, type Operator, SCOPES } from './config.ts';
 import { airtimeDelivery } from './effects/buy-airtime.ts';
 import { EFFECTS, NEED_PHONE, QUIET } from './effects/effect.ts';
 import { taskDelivery, tellUntold } from './effects/open-task.ts';
@@ -17,18 +17,24 @@ import { route } from './flow/service-code.ts';
 import { AFRICASTALKING } from './gateways/africastalking.ts';
 import { JSON_GATEWAY } from './gateways/json.ts';
 import { HousekeepingFailed, keepHouse } from './housekeeping.ts';
-import { keptToken, tokenFile } from './kept.ts';
+import { KeyLost, keptToken, tokenFile } from './kept.ts';
 import { type Running, shutDown } from './leaving.ts';
-import { watchMenus } from './menus.ts';
-import { type Opened, openDatabase } from './opening.ts';
+import { MenuError, watchMenus } from './menus.ts';
+import { type Opened, openDatabase, StartRefused } from './opening.ts';
+import { CommandRefused } from './operator/commands.ts';
 import { runReconciliation } from './operator/reconcile.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { exchangeSimulator } from './providers/exchange.ts';
 import { twilioTaskRouter } from './providers/twilio.ts';
-import { startQueue } from './queue.ts';
+import { type QueueSettings, startQueue } from './queue.ts';
+import { KeyError } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
-import { type Replies, readReplies } from './sms/replies.ts';
+import { type Replies, RepliesError, readReplies } from './sms/replies.ts';
+import { DirectoryInUse } from './store/embedded.ts';
+import type { FarTaskTimes } from './store/far-tasks.ts';
+import { WrongKeys } from './store/keyring.ts';
 import type { Book } from './store/ledger.ts';
+import { RightsMissing } from './store/migrate.ts';
 import { simulatedTill } from './store/reconciliation.ts';
 import { within } from './store/sql.ts';
 
@@ -55,6 +61,24 @@ export function knownOf(service: string): Known {
 export type ServeOptions = {
   /** log2 of the cost of a new PIN's scrypt hash. Default: `PIN_COST`. */
   pinCost?: number;
+  /** For one attempt to reach the database at the start; in milliseconds. Default: that of `migrateServer`. */
+  connectMs?: number;
+  /** The folder of the documents that are watched for changes. Default: `SERVICES`. */
+  services?: string;
+  /** How often documents and switches are looked at; in milliseconds. Default: that of each. */
+  lookMs?: number;
+  /** Intervals and limits of the queue. Default: those of `src/queue.ts`. */
+  queue?: QueueSettings;
+  /** For one call to an SMS or airtime provider; in milliseconds. Default: that of `src/providers/choose.ts`. */
+  providerMs?: number;
+  /** How long a sender waits for the SMS provider, and how often it looks. Default: that of `src/sms/senders.ts`. */
+  smsWait?: { forMs: number; everyMs: number };
+  /** For how long a Redis that was away is not asked again; in milliseconds. Default: that of `addLimits`. */
+  redisRestMs?: number;
+  /** For one call to a task router; in milliseconds. Default: `ROUTER_MS`. */
+  routerMs?: number;
+  /** How long one process speaks to the task router about a task. Default: those of `src/store/far-tasks.ts`. */
+  farTaskTimes?: FarTaskTimes;
 };
 
 /** A gateway that listens. */
@@ -74,19 +98,27 @@ export async function serve(
   config: Config,
   documents: Menu[],
   log: Logger,
-  { pinCost }: ServeOptions = {},
+  options: ServeOptions = {},
 ): Promise<Served> {
   const services = documents.map((menu) => menu.service);
   const place = { ...config, migrations: MIGRATIONS };
   const replies = readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
-  const opened = await openDatabase(place, log);
+  const opened = await openDatabase(place, log, options.connectMs);
+  const started: Undo[] = [() => opened.database.close()];
   try {
-    return await serveOn(opened, { config, services, documents, replies, log, pinCost });
+    return await serveOn(opened, { config, services, documents, replies, log, options, started });
   } catch (error) {
-    await opened.database.close();
+    // Left running, a queue would ask a database that is closed.
+    for (const stop of started.reverse()) await Promise.resolve().then(stop).catch(noop);
     throw error;
   }
 }
+
+/** Stops what a start that fails has started already. */
+type Undo = () => unknown;
+
+/** What fails while a start is undone hides nothing: why it failed is said. */
+function noop(): void {}
 
 type Parts = {
   config: Config;
@@ -94,21 +126,27 @@ type Parts = {
   documents: Menu[];
   replies: Replies;
   log: Logger;
-  pinCost: number | undefined;
+  options: ServeOptions;
+  started: Undo[];
 };
 
 /** Wires a gateway on an open database and listens. */
 async function serveOn(
   { database, ring, notes }: Opened,
-  { config, services, documents, replies, log, pinCost }: Parts,
+  { config, services, documents, replies, log, options, started }: Parts,
 ): Promise<Served> {
   const { kysely } = database;
+  const { pinCost, providerMs, routerMs = ROUTER_MS } = options;
   const queue = await startQueue(
     database,
     (error) => log.warn({ err: error }, 'the queue could not reach the database'),
-    { onFailing: (failing) => log.warn(failing, 'deliveries failed and will be tried again') },
+    {
+      onFailing: (failing) => log.warn(failing, 'deliveries failed and will be tried again'),
+      ...options.queue,
+    },
   );
-  const providers = chooseProviders(config.africasTalking, simulatedTill(kysely));
+  started.push(() => queue.stop());
+  const providers = chooseProviders(config.africasTalking, simulatedTill(kysely), providerMs);
   const sales = { provider: providers.airtime.name, listSales: providers.airtime.listSales };
   const codes = { codes: config.serviceCodes, fallback: config.defaultService };
   const jsonService = services.includes(JSON_SERVICE) ? JSON_SERVICE : config.defaultService;
@@ -123,17 +161,19 @@ async function serveOn(
     airtimeCurrencies: config.airtimeCurrencies,
     enqueue: queue.enqueue,
     ...(pinCost !== undefined && { pinCost }),
+    ...(options.farTaskTimes !== undefined && { farTaskTimes: options.farTaskTimes }),
   });
   const { takeTurn, takeNotice, sessions, menus, switches, digests, messages } = engine;
   const { airtime, orders, farTasks, apiKeys } = engine;
   const made = config.operators.length > 0 ? undefined : madeOperator(config);
-  const router = config.twilio && twilioTaskRouter({ ...config.twilio, timeoutMs: ROUTER_MS });
+  const router = config.twilio && twilioTaskRouter({ ...config.twilio, timeoutMs: routerMs });
   const bindings = bind(kysely, engine, queue, {
     replies,
     mostRecipients: providers.sms.most,
     hasShortCode: config.africasTalking === undefined || config.smsFrom.shortCode !== undefined,
     routed: router !== undefined,
     ttl: config.sessionTtlMs,
+    smsWait: options.smsWait,
   });
   const gateways = ['ixo', AFRICASTALKING, JSON_GATEWAY, ...config.gateways.map((gateway) => gateway.name)];
   const { app, drain } = await buildApp({
@@ -152,6 +192,7 @@ async function serveOn(
     connectionLimits: config.connections,
     ...(config.callbackSecret !== undefined && { callbackSecret: config.callbackSecret }),
     ...(config.redisUrl !== undefined && { redisUrl: config.redisUrl }),
+    ...(options.redisRestMs !== undefined && { redisRestMs: options.redisRestMs }),
     sessions: {
       active: (limit) => sessions.active(config.sessionTtlMs, limit),
       count: () => sessions.count(config.sessionTtlMs),
@@ -191,6 +232,7 @@ async function serveOn(
     pinChecks: () => engine.pinChecks,
     ping: () => sql`select 1`.execute(kysely),
   });
+  started.push(() => app.close());
   await queue.work([
     smsDelivery(kysely, messages, providers.sms, config.smsFrom),
     airtimeDelivery(kysely, airtime, providers.airtime, queue.enqueue),
@@ -220,26 +262,24 @@ async function serveOn(
     if (outcome === undefined) log.warn('airtime was not reconciled: no list of sales, and no reports');
   });
 
-  const stopWatching = watchMenus(SERVICES, knownOf, menus, {
-    served: (service) => log.info({ service }, 'a document has changed: new dials see it'),
-    refused: (problems) =>
+  const changes = {
+    served: (service: string) => log.info({ service }, 'a document has changed: new dials see it'),
+    refused: (problems: string[]) =>
       log.error({ problems }, 'a changed document is refused: the version before it stays'),
-  });
+  };
+  const stopWatching = watchMenus(options.services ?? SERVICES, knownOf, menus, changes, options.lookMs);
 
-  const stopLooking = switches.watch((error) =>
-    log.warn({ err: error }, 'the switches of services could not be read: what was known stays'),
+  const stopLooking = switches.watch(
+    (error) => log.warn({ err: error }, 'the switches of services could not be read: what was known stays'),
+    options.lookMs,
   );
 
-  const running: Running = {
-    app,
-    drain,
-    stopLooking: () => {
-      stopWatching();
-      stopLooking();
-    },
-    queue,
-    database,
+  const stopTimers = () => {
+    stopWatching();
+    stopLooking();
   };
+  started.push(stopTimers);
+  const running: Running = { app, drain, stopLooking: stopTimers, queue, database };
   await app.listen({
     port: config.port,
     host: config.host,
@@ -307,4 +347,19 @@ function startLine(config: Config, address: string, notes: string[], made?: Oper
         ? 'operator routes closed: set OPERATOR_TOKEN'
         : `operator routes read by this machine only; all of them with the token ${made.token} of ${tokenFile(config.dataDir)}`;
   return [`ussd gateway on ${address}`, config.environment, ...notes, operator, ...warnings].join(' | ');
+}
+
+/**
+ * Returns the lines to print where the person who started this can mend the fault of a start or a command, else
+ * undefined.
+ */
+export function inWords(error: unknown): string[] | undefined {
+  const listed = [ConfigError, MenuError, RepliesError].find((kind) => error instanceof kind);
+  if (listed !== undefined) return (error as { problems: string[] }).problems;
+  const plain = [KeyError, WrongKeys, DirectoryInUse, RightsMissing, KeyLost, StartRefused, CommandRefused];
+  if (plain.some((kind) => error instanceof kind)) return [(error as Error).message];
+  // A port that is taken, a directory that cannot be made; a user or a database that the server does not
+  // know (classes 28 and 3D). These name addresses and users, nothing secret.
+  const { syscall, code = '', message } = error as NodeJS.ErrnoException;
+  return syscall !== undefined || /^(28|3D)/.test(code) ? [message] : undefined;
 }

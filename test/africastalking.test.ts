@@ -13,11 +13,13 @@ import { COMMANDS } from '../src/operator/commands.ts';
 import { type KeyRing, parseKeyRing } from '../src/seal/keys.ts';
 import { ask } from './support/ask.ts';
 import { dump, foundIn, pinsIn, tables } from './support/canary.ts';
+import { embeddedDirectory } from './support/embedded.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
 import { type Gateway, post, startGateway } from './support/gateway.ts';
 import { inTime } from './support/in-time.ts';
 import { eventually, freshNumber, type Query, queryOn } from './support/phone.ts';
 import { database, startPostgres } from './support/postgres.ts';
+import { scaled } from './support/scale.ts';
 
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
 const JSON_TYPE = { 'content-type': 'application/json' };
@@ -604,7 +606,7 @@ t.test('notices of the end of a session', async (t) => {
 
   await t.test('copies of a turn that race the closing agree', async (t) => {
     const seen = new Set<string>();
-    for (let round = 0; round < 40; round += 1) {
+    for (let round = 0; round < scaled(40, 20); round += 1) {
       const phone = fresh();
       await phone.say('');
       const { say, ...session } = phone;
@@ -712,7 +714,7 @@ t.test('old notices go, and a rotation seals the others again', async (t) => {
 });
 
 t.test('the embedded database keeps notices alike', async (t) => {
-  const { url } = await startGateway(t);
+  const { url } = await startGateway(t, { DATA_DIR: await embeddedDirectory(t) });
   const phone = dialler(() => url);
   t.equal((await phone.say('')).body, MAIN);
   const notice = noticeOf(phone, { errorMessage: 'gone' });

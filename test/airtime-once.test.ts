@@ -3,22 +3,35 @@
  * answers twice, a process that is killed; and the ledger afterwards.
  */
 import t, { type Test } from 'tap';
+import type { ServeOptions } from '../src/serve.ts';
 import type { FakeOptions } from './support/fake-africastalking.ts';
-import { buy, credit, openShopOfProcesses, phoneOf, reconciles, type Shop, settled } from './support/shop.ts';
+import { scaled } from './support/scale.ts';
+import {
+  buy,
+  credit,
+  openShop,
+  openShopOfProcesses,
+  phoneOf,
+  reconciles,
+  type Shop,
+  settled,
+} from './support/shop.ts';
 
 /**
- * So many purchases at once, one process killed in the middle. The provider is a bad one for two and a half times
- * as many calls; then it calms down, because nobody waits minutes for the last of a series of growing intervals.
+ * Makes so many purchases at once; `kill` ends an instance in the middle. The provider is a bad one for two and a half
+ * times as many calls; then it calms down.
  */
-async function buyThrough(t: Test, purchases: number, options: FakeOptions): Promise<Shop> {
-  const shop = await openShopOfProcesses(t, 2, options);
+async function buyThrough(
+  t: Test,
+  shop: Shop,
+  purchases: number,
+  kill: () => Promise<unknown> = async () => {},
+): Promise<Shop> {
   const phones = Array.from({ length: purchases }, (_, index) => phoneOf(index));
   for (let at = 0; at < phones.length; at += 20)
     await Promise.all(phones.slice(at, at + 20).map((phone) => credit(shop, phone, 8_000)));
   // Killed in the middle of selling: what it had under way is for the other one to finish.
-  const killed = shop.fake
-    .when(() => shop.fake.purchases.length >= purchases / 4)
-    .then(() => shop.gateways[0]?.kill());
+  const killed = shop.fake.when(() => shop.fake.purchases.length >= purchases / 4).then(kill);
   const calm = shop.fake
     .when(() => shop.fake.requestCount >= 2.5 * purchases)
     .then(() => shop.fake.chaos({}));
@@ -32,40 +45,51 @@ async function buyThrough(t: Test, purchases: number, options: FakeOptions): Pro
   return shop;
 }
 
-const CHAOS = { fail: 0.3, hang: 0.1, twice: 0.1 };
+const CHAOS: FakeOptions = { seed: 7, chaos: { fail: 0.3, hang: 0.1, twice: 0.1 } };
+/** A call that hangs is given up soon, and what a killed process had under way is looked for soon. */
+const SOON: ServeOptions = {
+  providerMs: 1_000,
+  queue: { wakeMs: 100, expireSeconds: 3, lookSeconds: 1, backoff: { retryDelayMax: 0 }, retries: 1_000 },
+};
+const PURCHASES = scaled(200, 24);
 
 t.test(
-  '200 purchases, each sent three times over two processes, one killed: each is bought once',
+  `${PURCHASES} purchases, each sent three times over two processes, one killed: each is bought once`,
   async (t) => {
-    const shop = await buyThrough(t, 200, { seed: 7, chaos: CHAOS });
+    const shop = await openShopOfProcesses(t, 2, CHAOS, {}, SOON);
+    await buyThrough(t, shop, PURCHASES, () => shop.gateways[0]?.kill() ?? Promise.resolve());
     const { fake, rows } = shop;
-    t.equal(fake.purchases.length, 200, 'so many were bought');
-    t.equal(new Set(fake.purchases.map(({ key }) => key)).size, 200, 'by so many keys');
-    t.equal(new Set(fake.purchases.map(({ phoneNumber }) => phoneNumber)).size, 200, 'for so many phones');
+    t.equal(fake.purchases.length, PURCHASES, 'so many were bought');
+    t.equal(new Set(fake.purchases.map(({ key }) => key)).size, PURCHASES, 'by so many keys');
+    t.equal(
+      new Set(fake.purchases.map(({ phoneNumber }) => phoneNumber)).size,
+      PURCHASES,
+      'for so many phones',
+    );
     t.ok(
       fake.purchases.every(({ amount }) => amount === 'KES 50.00' || amount === 'KES 50'),
       'of the amount that was confirmed',
     );
     t.same(await rows('select state, count(*)::int from airtime_orders group by 1'), [
-      { state: 'sent', count: 200 },
+      { state: 'sent', count: PURCHASES },
     ]);
     t.same(await rows(`select state, count(*)::int from holds group by 1`), [
-      { state: 'settled', count: 200 },
+      { state: 'settled', count: PURCHASES },
     ]);
     t.same(
       await rows(
         `select kind, balance::text, count(*)::int from ledger_accounts where balance is not null group by 1, 2 order by 1`,
       ),
       [
-        { kind: 'cash', balance: '3000', count: 200 },
-        { kind: 'held', balance: '0', count: 200 },
+        { kind: 'cash', balance: '3000', count: PURCHASES },
+        { kind: 'held', balance: '0', count: PURCHASES },
       ],
       'every balance is right',
     );
     await reconciles(t, shop);
     t.same(
       await rows('select count(*)::int as rows, count(distinct phone)::int as phones from messages'),
-      [{ rows: 200, phones: 200 }],
+      [{ rows: PURCHASES, phones: PURCHASES }],
       'one SMS each',
     );
     t.same(await rows('select distinct state from messages'), [{ state: 'sent' }]);
@@ -73,6 +97,8 @@ t.test(
 );
 
 t.test('without the key at the provider the same is bought more than once', async (t) => {
-  const { fake } = await buyThrough(t, 40, { seed: 7, chaos: CHAOS, ignoreKeys: true });
-  t.ok(fake.purchases.length > 40, `${fake.purchases.length} were bought`);
+  const purchases = scaled(40, 20);
+  const shop = await openShop(t, 2, { ...CHAOS, ignoreKeys: true }, {}, SOON);
+  const { fake } = await buyThrough(t, shop, purchases);
+  t.ok(fake.purchases.length > purchases, `${fake.purchases.length} were bought`);
 });

@@ -11,13 +11,18 @@ import { listDeliveries } from '../src/store/outbox.ts';
 import { ask } from './support/ask.ts';
 import { engineOn, openDatabase } from './support/engine.ts';
 import { fakeAfricasTalking } from './support/fake-africastalking.ts';
-import { post, startProcess } from './support/gateway.ts';
+import { post, startGateway } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
+import { scaled } from './support/scale.ts';
 import { buy, credit, openShop, phoneOf, reconciles, say, settled } from './support/shop.ts';
+
+/** Subscribers with two dials at once, and rounds of three confirmations at once. */
+const BUYERS = scaled(10, 4);
+const ROUNDS = scaled(5, 2);
 
 t.test('a balance that is spent in two dials at once buys once', async (t) => {
   const shop = await openShop(t, 2);
-  const phones = Array.from({ length: 10 }, (_, index) => phoneOf(index));
+  const phones = Array.from({ length: BUYERS }, (_, index) => phoneOf(index));
   await Promise.all(phones.map((phone) => credit(shop, phone, 9_999)));
   const ends = await Promise.all(
     phones.map(async (phone) =>
@@ -33,7 +38,7 @@ t.test('a balance that is spent in two dials at once buys once', async (t) => {
     );
   }
   await settled(shop);
-  t.equal(shop.fake.purchases.length, 10);
+  t.equal(shop.fake.purchases.length, BUYERS);
   await reconciles(t, shop);
 });
 
@@ -75,7 +80,7 @@ t.test(
         t.equal(row?.error, 'unreachable');
         break;
       }
-      await sleep(200);
+      await sleep(20);
     }
     await shop.fake.up();
     await settled(shop);
@@ -160,12 +165,14 @@ t.test('a report that overtakes the answer of the order is heard when the order 
   shop.fake.next('drop');
   await buy(t, shop, phone);
   await shop.fake.when(() => shop.fake.purchases.length === 1);
+  await shop.fake.down('503');
   const [{ requestId = '' } = {}] = shop.fake.purchases;
   await ask(`${shop.urls[0]}/airtime/status`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ phoneNumber: phone, status: 'Failed', requestId }),
   });
+  await shop.fake.up();
   await settled(shop);
   t.same(await shop.rows('select state from airtime_orders'), [{ state: 'refunded' }]);
   t.equal(shop.fake.purchases.length, 1);
@@ -217,7 +224,8 @@ t.test(
     const faults: unknown[] = [];
     const queue = await startQueue(db, (error) => faults.push(error), {
       retries: 1,
-      backoff: { retryDelay: 1, retryDelayMax: 1 },
+      backoff: { retryDelayMax: 0 },
+      wakeMs: 50,
     });
     t.teardown(() => queue.stop());
     const { airtime, ledger, messages, digests } = await engineOn(db, {
@@ -240,7 +248,7 @@ t.test(
     };
     const outbox = async () => (await listDeliveries(db.kysely, { kind: 'airtime' }, 1))[0];
     const until = async (state: string) => {
-      while ((await outbox())?.state !== state) await sleep(100);
+      while ((await outbox())?.state !== state) await sleep(20);
     };
     const id = await db.kysely.transaction().execute(async (tx) => {
       await ledger.fund(tx, owner, 'KES', 8_000n);
@@ -311,7 +319,7 @@ t.test(
   'two confirmations of one dial, shown one after the other and answered at once, buy once',
   async (t) => {
     const shop = await openShop(t, 2);
-    for (let round = 0; round < 5; round += 1) {
+    for (let round = 0; round < ROUNDS; round += 1) {
       const phone = phoneOf(round);
       await credit(shop, phone, 50_000);
       const shown = ['', '2', '2*1', '2*1*0', '2*1*0*1', '2*1*0*1*2', '2*1*0*1*2*0711000222'];
@@ -324,7 +332,7 @@ t.test(
       t.equal(new Set(ends).size, 1, 'everybody gets the END that there is');
     }
     await settled(shop);
-    t.equal(shop.fake.purchases.length, 5);
+    t.equal(shop.fake.purchases.length, ROUNDS);
     await reconciles(t, shop);
   },
 );
@@ -345,10 +353,10 @@ t.test('money of one book buys nothing in another', async (t) => {
     return (await post(url, { ...fields, text: '2*1*1' })).body;
   };
 
-  // Demonstration money, bought just before the process is killed; then there are credentials.
-  const demo = await startProcess(t, settings);
+  // Demonstration money, bought and not yet delivered; then there are credentials.
+  const demo = await startGateway(t, settings);
   t.match(await dial(demo.url), /^END KES 50 airtime/);
-  await demo.kill();
+  await demo.stop();
   await client.query(`update outbox set state = 'queued', ended_at = null where kind = 'airtime'`);
   await client.query(
     `update airtime_orders set state = 'queued', provider = null, provider_id = null, ended_at = null`,
@@ -356,7 +364,7 @@ t.test('money of one book buys nothing in another', async (t) => {
   await client.query(`update holds set state = 'open', closed_at = null`);
   await client.query(`update pgboss.job set state = 'created', started_on = null, completed_on = null
     where name = 'airtime'`);
-  const live = await startProcess(t, { ...settings, ...fake.environment });
+  const live = await startGateway(t, { ...settings, ...fake.environment });
   await fake.up();
   for (;;) {
     const [row] = await rows(`select state, error from outbox where kind = 'airtime'`);
@@ -364,7 +372,7 @@ t.test('money of one book buys nothing in another', async (t) => {
       t.same(row, { state: 'refused', error: 'demonstration' });
       break;
     }
-    await sleep(100);
+    await sleep(20);
   }
   t.equal(fake.purchases.length, 0, 'nothing real is bought with it');
   const balance = await post(live.url, { serviceCode: '*144#', phoneNumber: phone, sessionId: 'balance' });

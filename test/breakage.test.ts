@@ -5,6 +5,7 @@ import pg from 'pg';
 import t from 'tap';
 import { DEFAULTS, post, startGateway } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
+import { scaled } from './support/scale.ts';
 
 t.test('a caller that is gone before it is answered is no fault of ours', async (t) => {
   const { url } = await database(t);
@@ -12,7 +13,7 @@ t.test('a caller that is gone before it is answered is no fault of ours', async 
   const body = JSON.stringify({ ...DEFAULTS, sessionId: 'gone' });
   const request = `POST /api/ussd HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
   await Promise.all(
-    Array.from({ length: 200 }, async () => {
+    Array.from({ length: scaled(200, 40) }, async () => {
       const socket = connect(gateway.port, '127.0.0.1');
       socket.on('error', () => {});
       await new Promise((resolve) => socket.once('connect', resolve));
@@ -20,7 +21,7 @@ t.test('a caller that is gone before it is answered is no fault of ours', async 
       await new Promise((resolve) => socket.once('close', resolve));
     }),
   );
-  await sleep(500);
+  await sleep(200);
   t.equal((await post(gateway.url, { sessionId: 'still-here' })).outcome, 'ok');
   t.notMatch(gateway.output(), /TypeError/, 'nothing is thrown');
   t.notMatch(gateway.output(), /a turn failed/, 'and no turn is said to have failed');

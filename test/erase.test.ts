@@ -21,16 +21,12 @@ import { bytes } from '../src/store/sql.ts';
 import { rowKey } from '../src/store/turns.ts';
 import { ask } from './support/ask.ts';
 import { dump, foundIn } from './support/canary.ts';
+import { command, type Ran } from './support/command.ts';
+import { embeddedDirectory } from './support/embedded.ts';
 import { openDatabase } from './support/engine.ts';
-import {
-  environment,
-  type Gateway,
-  post,
-  startGateway,
-  TEST_KEY,
-  temporaryDirectory,
-} from './support/gateway.ts';
+import { environment, type Gateway, post, startGateway, TEST_KEY } from './support/gateway.ts';
 import { eventually, logIn, openAccount, type Phone, PIN, phoneOn } from './support/phone.ts';
+import { scaled } from './support/scale.ts';
 import { wrongs } from './support/stage.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
@@ -421,9 +417,10 @@ function keepingOn(db: Database, ring = RING): Promise<Keeping> {
   return openKeeping(db, { ring, digestKey: undefined, messages, book: 'demo' });
 }
 
-function command(settings: Record<string, string>, words: string[]) {
+/** The command as a program. */
+function program(settings: Record<string, string>, words: string[]): Promise<Ran> {
   const env = environment({ ...settings, LOG_LEVEL: 'info', PIN_ENCRYPTION_KEY: TEST_KEY });
-  return new Promise<{ code: number; said: string; complained: string }>((resolve) => {
+  return new Promise((resolve) => {
     execFile(process.execPath, [MAIN, ...words], { env }, (error, said, complained) =>
       resolve({ code: error === null ? 0 : Number(error.code), said, complained }),
     );
@@ -597,8 +594,11 @@ t.test('beside the running service, on Postgres', async (t) => {
     ]) {
       const wrong = await command({ DATABASE_URL: url }, ['erase', ...words]);
       t.equal(wrong.code, 1, words.join(' '));
-      t.match(wrong.complained, /^this cannot be done:\n {2}say `erase --phone <number>`[^\n]*\n$/);
+      t.match(wrong.complained, /^say `erase --phone <number>`[^\n]*$/);
     }
+    const { code, complained } = await program({ DATABASE_URL: url }, ['erase']);
+    t.equal(code, 1);
+    t.match(complained, /^this cannot be done:\n {2}say `erase --phone <number>`[^\n]*\n$/);
   });
 
   await t.test('who dials again is a stranger', async (t) => {
@@ -615,7 +615,7 @@ t.test('beside the running service, on Postgres', async (t) => {
     await settled(rows);
   });
   t.notMatch(gateway.output(), /deadlock|40P01/);
-  t.equal(await gateway.stop(), 0);
+  await gateway.stop();
 
   await t.test('what is cut while the ring turns stays cut', async (t) => {
     const ring = parseKeyRing(`k2:fedcba9876543210fedcba9876543210,${TEST_KEY}`);
@@ -655,10 +655,7 @@ t.test('beside the running service, on Postgres', async (t) => {
   await t.test('an order that does not open is not cut, and the operator is told', async (t) => {
     const { code, complained } = await command({ DATABASE_URL: url }, ['erase', '--phone', B.number]);
     t.equal(code, 1);
-    t.match(
-      complained,
-      /^this cannot be done:\n {2}nothing was erased: .* put that key back, behind the others\n$/,
-    );
+    t.match(complained, /^nothing was erased: .* put that key back, behind the others$/);
     t.ok((await rows('select 1 from account_phones where phone = $1', [other])).length > 0);
   });
 });
@@ -670,7 +667,7 @@ t.test('a text that goes while it is being cut does not come back', async (t) =>
   const phone = phoneOn(gateway.url, B.number);
   await walk(t, phone, '*144#', ['2', '1', '2', A.number, '1'], /^END KES 50 airtime is on its way to \+/);
   await settled(rows);
-  t.equal(await gateway.stop(), 0);
+  await gateway.stop();
   const keeping = await keepingOn(db);
   // Another process forgets it, at once, between the reading and the writing.
   let forgotten = 0;
@@ -748,7 +745,7 @@ t.test('what the task router has is told before anything is waited for', async (
     said,
     /^The task router has, or may have: reference 1000003\. Delete them there\.\nRemoved: 1 tasks/,
   );
-  t.equal(await gateway.stop(), 0);
+  await gateway.stop();
 });
 
 /** Of what somebody bought for the one who was erased, nobody knows any more for whom. */
@@ -867,7 +864,7 @@ t.test('while one of its messages is being sent', async (t) => {
   const keeping = await keepingOn(db);
   const { messages } = keeping;
   const errors: Error[] = [];
-  const queue = await startQueue(db, (error) => errors.push(error));
+  const queue = await startQueue(db, (error) => errors.push(error), { wakeMs: 25 });
   t.teardown(() => queue.stop());
   const asked: string[][] = [];
   const gate = Promise.withResolvers<void>();
@@ -893,7 +890,8 @@ t.test('while one of its messages is being sent', async (t) => {
   gate.resolve();
   const rows = askerOf(kysely);
   await settled(rows);
-  await sleep(1_500);
+  // The workers look for more all the while.
+  await sleep(300);
   t.strictSame(errors, [], 'nobody complains');
   t.equal(asked.length, 2, 'and nothing is sent twice');
   const left = await rows('select state from messages');
@@ -943,12 +941,12 @@ t.test('while both are typing', async (t) => {
       const phone = phoneOn(anyone, number);
       await phone.dial('*144#');
       await phone.type('2', '1', '1');
-      await sleep(300);
+      await sleep(100);
     }
   };
   const typing = [type(A.number, false), type(A.number, false), type(B.number, true), type(B.number, true)];
   const crowd = [...typing, buy(A.number), buy('+221770000003')];
-  await sleep(2_000);
+  await eventually('both have typed', async () => [A, B].every(({ number }) => (lives[number] ?? 0) > 1));
   const before = await rows<{ n: number }>('select count(*)::int as n from turns where phone = $1', [
     digests.phone(B.number),
   ]);
@@ -962,9 +960,9 @@ t.test('while both are typing', async (t) => {
     }
   };
   const erased: Promise<void>[] = [];
-  for (let round = 0; round < 12; round += 1) {
+  for (let round = 0; round < scaled(12, 4); round += 1) {
     erased.push(once());
-    await sleep(400);
+    await sleep(200);
   }
   over = true;
   await Promise.all([...crowd, ...erased]);
@@ -973,7 +971,7 @@ t.test('while both are typing', async (t) => {
   await once();
   t.equal(refused, refusedBefore, `refused ${refused} times while money was under way, and not in the end`);
   t.strictSame(wrong.slice(0, 3), [], `${JSON.stringify(lives)} dials, ${found} turns erased`);
-  t.ok((lives[B.number] ?? 0) > 10 && found > 10);
+  t.ok((lives[B.number] ?? 0) > 1 && found > 1);
   t.strictSame(await rows('select hop from turns where phone = $1', [digests.phone(A.number)]), []);
   const [after] = await rows<{ n: number }>('select count(*)::int as n from turns where phone = $1', [
     digests.phone(B.number),
@@ -1001,7 +999,8 @@ t.test('what was looked up before is written behind, and found', async (t) => {
   await phone.type('1');
   const [late] = await rows<Row>(`select * from turns where hop = 1`);
   let looks = 0;
-  const pause = async () => {
+  const pause = async (milliseconds: number) => {
+    t.equal(milliseconds, 11_000, 'longer than a turn, and what it waits for, may take');
     looks += 1;
     if (looks > 2) return;
     const { session_key, address, sealed, phone } = late as Record<string, Buffer>;
@@ -1019,12 +1018,16 @@ t.test('what was looked up before is written behind, and found', async (t) => {
 });
 
 t.test('on the embedded database', async (t) => {
-  const directory = temporaryDirectory(t);
+  const directory = await embeddedDirectory(t);
   const gateway = await startGateway(t, { ...SETTINGS, DATA_DIR: directory });
   const customer = await live(t, gateway.url, A, B);
   await live(t, gateway.url, B, A);
-  await sleep(4_000);
-  t.equal(await gateway.stop(), 0);
+  await eventually('nothing is under way', async () => {
+    const headers = { authorization: `Bearer ${TOKEN}` };
+    const listed = await fetch(`${gateway.url}/api/effects?state=queued`, { headers });
+    return ((await listed.json()) as { effects: unknown[] }).effects.length === 0;
+  });
+  await gateway.stop();
   const on = async <T>(run: (db: Database, rows: Asker, keeping: Keeping) => Promise<T>): Promise<T> => {
     const db = await openEmbeddedDatabase(directory);
     try {

@@ -3,10 +3,13 @@
  * there twice, whatever fails in between.
  */
 import t, { type Test } from 'tap';
+import type { ServeOptions } from '../src/serve.ts';
+import { LEASE_SECONDS, UNCERTAIN_SECONDS } from '../src/store/far-tasks.ts';
 import { type FakeTwilio, type FakeTwilioOptions, fakeTwilio } from './support/fake-twilio.ts';
-import { type GatewayProcess, post, send, startProcess } from './support/gateway.ts';
+import { type Gateway, post, send, startGateway, startQuickProcess } from './support/gateway.ts';
 import { eventually, phoneOn, type Query, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
+import { scaled } from './support/scale.ts';
 
 const TOKEN = 'a-token-for-this-test';
 const AUTHORIZED = { authorization: `Bearer ${TOKEN}`, 'content-type': 'application/json' };
@@ -14,25 +17,36 @@ const SECRET = 'a-secret-of-telerivet';
 /** Longer than a busy machine takes for anything here. */
 const PATIENCE_MS = 240_000;
 
-type Centre = { gateways: GatewayProcess[]; url: string; fake: FakeTwilio; query: Query; database: string };
+/**
+ * What is tried again here is tried again at once. A call takes at most a third of what one process holds a task for,
+ * as in production, and what may be under way is so for longer than that.
+ */
+const SOON: ServeOptions = {
+  routerMs: 400,
+  farTaskTimes: { leaseSeconds: 1.5, uncertainSeconds: 2 },
+  queue: { backoff: { retryDelayMax: 0 }, retries: 1_000, expireSeconds: 2, lookSeconds: 1, wakeMs: 100 },
+};
+
+type Centre = { gateways: Gateway[]; url: string; fake: FakeTwilio; query: Query; database: string };
 
 /** Gateways on one database, with a task router of their own. */
-async function openCentre(t: Test, processes = 1, options: FakeTwilioOptions = {}): Promise<Centre> {
+async function openCentre(
+  t: Test,
+  instances = 1,
+  options: FakeTwilioOptions = {},
+  start: typeof startGateway = startGateway,
+): Promise<Centre> {
   const { url: DATABASE_URL } = await database(t);
   const fake = await fakeTwilio(t, options);
-  const gateways = await Promise.all(
-    Array.from({ length: processes }, () =>
-      startProcess(t, {
-        DATABASE_URL,
-        OPERATOR_TOKEN: TOKEN,
-        TELERIVET_SECRET: SECRET,
-        ...fake.environment,
-      }),
-    ),
-  );
+  const settings = { DATABASE_URL, OPERATOR_TOKEN: TOKEN, TELERIVET_SECRET: SECRET, ...fake.environment };
+  const gateways = await Promise.all(Array.from({ length: instances }, () => start(t, settings, SOON)));
   const query = await queryOn(t, DATABASE_URL);
   return { gateways, url: gateways[0]?.url ?? '', fake, query, database: DATABASE_URL };
 }
+
+t.test('in production a call that may be under way is waited for', async (t) => {
+  t.same([LEASE_SECONDS, UNCERTAIN_SECONDS], [10, 20]);
+});
 
 const numberOf = (index: number) => `+22177000${String(index).padStart(4, '0')}`;
 
@@ -226,12 +240,15 @@ t.test('asked for at once from everywhere: one task', async (t) => {
   t.match((await desk(centre, `/${referenceIn(ends[0] ?? '')}`)).body, { requests: 10 });
 });
 
-t.test('fifty people, a router that fails in every way, a process that is killed: a task each', async (t) => {
-  const people = 50;
+t.test('many people, a router that fails in every way, a process that is killed: a task each', async (t) => {
+  const people = scaled(50, 12);
   const chaos = { fail: 0.15, busy: 0.1, drop: 0.15, hang: 0.05, malformed: 0.05, truncated: 0.05 };
-  const centre = await openCentre(t, 2, { seed: 5, chaos });
+  const centre = await openCentre(t, 1, { seed: 5, chaos });
   const { fake, gateways } = centre;
-  const killed = fake.when(() => fake.tasks.length >= people / 4).then(() => gateways[0]?.kill());
+  const settings = { DATABASE_URL: centre.database, OPERATOR_TOKEN: TOKEN, ...fake.environment };
+  const other = await startQuickProcess(t, settings, SOON);
+  gateways.unshift(other);
+  const killed = fake.when(() => fake.tasks.length >= people / 4).then(() => other.kill());
   const calm = fake.when(() => fake.requests.length >= 1.6 * people).then(() => fake.chaos({}));
   const numbers = Array.from({ length: people }, (_, index) => numberOf(100 + index));
   const ends = await Promise.all(numbers.map((number) => walk(t, centre, number, '1', '2', '1', '1')));
@@ -391,18 +408,18 @@ t.test('an event that comes before the answer: the task is known by its referenc
 });
 
 t.test('a process that is gone in the middle of handing over: another one finishes, once', async (t) => {
-  const centre = await openCentre(t, 2);
-  const { fake, gateways } = centre;
-  // Whoever asks is killed when the task is there and the answer is not: both, so that it is the one.
+  const { url: DATABASE_URL } = await database(t);
+  const fake = await fakeTwilio(t);
+  const settings = { DATABASE_URL, OPERATOR_TOKEN: TOKEN, ...fake.environment };
+  const killed = await startQuickProcess(t, settings, SOON);
+  const query = await queryOn(t, DATABASE_URL);
+  const centre: Centre = { gateways: [killed], url: killed.url, fake, query, database: DATABASE_URL };
+  // It is killed when the task is there and the answer is not.
   fake.next('hang');
   const end = await walk(t, centre, numberOf(15), '1', '1', '1', '1');
   await fake.when(() => fake.tasks.length === 1);
-  await Promise.all(gateways.map((gateway) => gateway.kill()));
-  const after = await startProcess(t, {
-    DATABASE_URL: centre.database,
-    OPERATOR_TOKEN: TOKEN,
-    ...fake.environment,
-  });
+  await killed.kill();
+  const after = await startGateway(t, settings, SOON);
   await settled(centre);
   t.equal(fake.tasks.length, 1);
   t.match((await desk({ ...centre, url: after.url }, `/${referenceIn(end)}`)).body, { router: 'twilio' });
@@ -478,7 +495,7 @@ t.test('credentials that come later, go, and come back', async (t) => {
   const fake = await fakeTwilio(t);
   const query = await queryOn(t, DATABASE_URL);
   const begin = async (settings: Record<string, string>): Promise<Centre & { stop(): Promise<unknown> }> => {
-    const gateway = await startProcess(t, { DATABASE_URL, OPERATOR_TOKEN: TOKEN, ...settings });
+    const gateway = await startGateway(t, { DATABASE_URL, OPERATOR_TOKEN: TOKEN, ...settings }, SOON);
     return { gateways: [gateway], url: gateway.url, fake, query, database: DATABASE_URL, stop: gateway.stop };
   };
   const alone = await begin({});
@@ -507,7 +524,7 @@ t.test('credentials that come later, go, and come back', async (t) => {
   await settled(back);
   t.equal(fake.tasks[0]?.status, 'canceled', 'nobody is called about what is settled');
   t.equal(fake.tasks.length, 1);
-  t.equal(await back.stop(), 0);
+  await back.stop();
 });
 
 t.test('while the router is away the desk can take a task, and then it is nobody else’s', async (t) => {
@@ -569,7 +586,7 @@ t.test('what cannot be read was signed by nobody; names and clocks that are none
 t.test('below the secret of callbacks, and from networks that are not allowed', async (t) => {
   const { url: DATABASE_URL } = await database(t);
   const fake = await fakeTwilio(t);
-  const gateway = await startProcess(t, {
+  const gateway = await startGateway(t, {
     DATABASE_URL,
     CALLBACK_SECRET: 'a-secret-of-callbacks',
     GATEWAY_ALLOW: '192.0.2.0/24',

@@ -82,10 +82,10 @@ async function choose(
 }
 
 async function settled({ rows }: House): Promise<void> {
-  for (let tries = 0; tries < 600; tries += 1) {
+  for (let tries = 0; tries < 2_000; tries += 1) {
     const [row] = await rows<{ n: number }>(`select count(*)::int as n from outbox where state = 'queued'`);
     if (row?.n === 0) return;
-    await sleep(100);
+    await sleep(30);
   }
   throw new Error('work is still queued');
 }

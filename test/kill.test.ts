@@ -1,18 +1,14 @@
 /** kill -9 at any moment loses no answered turn and doubles none (CONTRACT.md section 1). */
 import t, { type Test } from 'tap';
-import {
-  type GatewayProcess,
-  post,
-  type Reply,
-  startProcess,
-  temporaryDirectory,
-} from './support/gateway.ts';
+import { embeddedDirectory } from './support/embedded.ts';
+import { type GatewayProcess, post, type Reply, startQuickProcess } from './support/gateway.ts';
 import { database, startPostgres } from './support/postgres.ts';
+import { SCALE, scaled } from './support/scale.ts';
 
 /** Subscribers who dial at the same time. */
-const SUBSCRIBERS = 40;
+const SUBSCRIBERS = scaled(40, 20);
 /** Turns to be answered before the plug is pulled. */
-const ANSWERED = 1_000;
+const ANSWERED = scaled(1_000, 150);
 
 /** What each of them types, turn by turn; the third code dials through. None of the screens depends on luck. */
 const JOURNEYS = [
@@ -77,6 +73,13 @@ async function until(condition: () => boolean, milliseconds: number, what: strin
   }
 }
 
+/** Asks again where a busy machine was not in time: that says nothing of what was kept. */
+async function patient(url: string, turn: Turn): Promise<Reply> {
+  let reply = await post(url, turn);
+  for (let tries = 1; reply.outcome === 'unavailable' && tries < 5; tries += 1) reply = await post(url, turn);
+  return reply;
+}
+
 /** Everything that was answered is answered again with the same bytes; what was open can be asked again. */
 async function checkReplays(t: Test, url: string, { answered, open }: Load): Promise<void> {
   const screens = new Map<string, string>();
@@ -90,7 +93,7 @@ async function checkReplays(t: Test, url: string, { answered, open }: Load): Pro
   for (let at = 0; at < turns.length; at += SUBSCRIBERS) {
     await Promise.all(
       turns.slice(at, at + SUBSCRIBERS).map(async ({ body, ...turn }) => {
-        const reply = await post(url, turn);
+        const reply = await patient(url, turn);
         const good = reply.body === body && reply.outcome === 'replay';
         if (!good) strange.push({ turn, body, reply: { outcome: reply.outcome, body: reply.body } });
         const same = screens.get(turn.text) ?? body;
@@ -103,7 +106,7 @@ async function checkReplays(t: Test, url: string, { answered, open }: Load): Pro
 
   const lost: unknown[] = [];
   for (const turn of open) {
-    const reply = await post(url, turn);
+    const reply = await patient(url, turn);
     const good = reply.outcome === 'ok' || reply.outcome === 'replay';
     const right = reply.body === (screens.get(turn.text) ?? reply.body);
     if (!good || !right) lost.push({ turn, reply: { outcome: reply.outcome, body: reply.body } });
@@ -138,7 +141,7 @@ t.test('on Postgres', async (t) => {
   const server = await startPostgres({ own: true, fsync: true });
   t.teardown(() => server.stop());
   const { url } = await database(t, { server: server.url });
-  const start = () => startProcess(t, { DATABASE_URL: url, SESSION_TTL_SECONDS: '3600' });
+  const start = () => startQuickProcess(t, { DATABASE_URL: url, SESSION_TTL_SECONDS: '3600' });
   let gateway = await start();
 
   await t.test('the process is killed', async (t) => {
@@ -180,10 +183,10 @@ t.test('on Postgres', async (t) => {
 });
 
 t.test('on the embedded database', async (t) => {
-  const directory = temporaryDirectory(t);
-  const start = () => startProcess(t, { DATA_DIR: directory, SESSION_TTL_SECONDS: '3600' });
+  const directory = await embeddedDirectory(t);
+  const start = () => startQuickProcess(t, { DATA_DIR: directory, SESSION_TTL_SECONDS: '3600' });
   let gateway = await start();
-  for (const name of ['first', 'second']) {
+  for (const name of SCALE < 1 ? ['first'] : ['first', 'second']) {
     await t.test(`the process is killed: ${name} time`, async (t) => {
       gateway = await round(t, name, gateway, () => gateway.kill(), start);
     });

@@ -8,6 +8,7 @@ import { type Db, GuardFailed } from '../src/store/accounts.ts';
 import { type Book, credit, DEMO_MINOR, Ledger } from '../src/store/ledger.ts';
 import { TEST_KEY } from './support/gateway.ts';
 import fc from './support/property.ts';
+import { scaled } from './support/scale.ts';
 import {
   at,
   embedded,
@@ -121,8 +122,8 @@ async function codeOfRefusal(run: Promise<unknown>): Promise<string> {
 }
 
 for (const [name, open, numRuns] of [
-  ['Postgres', onPostgres, 25],
-  ['the embedded database', embedded, 8],
+  ['Postgres', onPostgres, scaled(25, 4)],
+  ['the embedded database', embedded, scaled(8, 2)],
 ] as const) {
   t.test(name, async (t) => {
     const stage = await open(t);
@@ -132,7 +133,7 @@ for (const [name, open, numRuns] of [
       for (const book of BOOKS) {
         await fc.assert(
           fc.asyncProperty(fc.array(OP, { minLength: 10, maxLength: 60 }), (ops) => play(stage, book, ops)),
-          { numRuns, interruptAfterTimeLimit: 20_000, endOnFailure: true },
+          { numRuns, endOnFailure: true },
         );
       }
       t.same(await wrongs(db), [], 'and over all of them together');

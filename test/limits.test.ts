@@ -170,7 +170,10 @@ t.test('with Redis the instances count together, and without it each for itself'
     TRUST_PROXY_ENABLED: 'true',
     REDIS_URL: redis.url,
   };
-  const [one, two] = await Promise.all([startGateway(t, settings), startGateway(t, settings)]);
+  const [one, two] = await Promise.all([
+    startGateway(t, settings, { redisRestMs: 300 }),
+    startGateway(t, settings, { redisRestMs: 300 }),
+  ]);
   let clients = 0;
   const client = () => {
     clients += 1;
@@ -181,12 +184,12 @@ t.test('with Redis the instances count together, and without it each for itself'
     const headers = client();
     return dials(24, (index) => dial(index % 2 === 0 ? one : two, headers));
   };
-  /** A busy machine may make an instance think for 5 s that Redis is away: so until it does not. */
+  /** A busy machine may make an instance think for a while that Redis is away: so until it does not. */
   const together = async () => {
     const until = performance.now() + 30_000;
     let outcomes = await alternating();
     while (outcomes.limited !== 14 && performance.now() < until) {
-      await sleep(250);
+      await sleep(100);
       outcomes = await alternating();
     }
     return outcomes;

@@ -7,6 +7,7 @@ import { parseKeyRing } from '../src/seal/keys.ts';
 import { Lookups } from '../src/store/lookups.ts';
 import { ask } from './support/ask.ts';
 import { dump, foundIn, tables } from './support/canary.ts';
+import { embeddedDirectory } from './support/embedded.ts';
 import { openDatabase } from './support/engine.ts';
 import { startGateway } from './support/gateway.ts';
 import { eventually, logIn, openAccount, PIN, phoneOn, queryOn } from './support/phone.ts';
@@ -191,7 +192,7 @@ t.test('the trail is kept, sealed again, and forgotten', async (t) => {
 });
 
 t.test('on the embedded database', async (t) => {
-  const { url } = await startGateway(t, { OPERATOR_TOKEN });
+  const { url } = await startGateway(t, { OPERATOR_TOKEN, DATA_DIR: await embeddedDirectory(t) });
   const phone = phoneOn(url);
   await phone.dial();
   const { body } = await call<View>(`${url}/api/support/lookup`, 'sue', {

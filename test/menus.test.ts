@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { cpSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'kysely';
@@ -7,38 +7,31 @@ import { type Test, test } from 'tap';
 import { deadlineIn } from '../src/deadline.ts';
 import type { Engine } from '../src/engine.ts';
 import { written } from '../src/gateways/screens.ts';
+import { SERVICES } from '../src/serve.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
-import { DEFAULTS, type Gateway, post, startProcess, temporaryDirectory } from './support/gateway.ts';
+import { DEFAULTS, type Gateway, post, startGateway, temporaryDirectory } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 
-const ROOT = join(import.meta.dirname, '..');
-
-/** A copy of the gateway whose documents may be edited. */
-function copyOf(t: Test): { main: string; menu: string } {
-  const directory = temporaryDirectory(t);
-  for (const part of ['src', 'migrations', 'package.json']) {
-    cpSync(join(ROOT, part), join(directory, part), { recursive: true });
-  }
-  symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'));
-  return {
-    main: join(directory, 'src', 'main.ts'),
-    menu: join(directory, 'src', 'services', 'ixo', 'menu.yaml'),
-  };
+/** A copy of the shipped documents, which may be edited. */
+function copyOf(t: Test): { services: string; menu: string } {
+  const services = temporaryDirectory(t);
+  cpSync(SERVICES, services, { recursive: true });
+  return { services, menu: join(services, 'ixo', 'menu.yaml') };
 }
 
 async function until<T>(ask: () => Promise<T>, good: (answer: T) => boolean): Promise<T> {
   for (let attempt = 0; ; attempt += 1) {
     const answer = await ask();
-    if (good(answer) || attempt === 100) return answer;
-    await sleep(200);
+    if (good(answer) || attempt === 400) return answer;
+    await sleep(50);
   }
 }
 
 test('a session finishes on the screens it began on, a new dial sees the new ones', async (t) => {
   const { url } = await database(t);
   const edited = copyOf(t);
-  const untouched = copyOf(t);
-  const gateway = await startProcess(t, { DATABASE_URL: url }, edited.main);
+  const quick = { services: edited.services, lookMs: 50 };
+  const gateway = await startGateway(t, { DATABASE_URL: url }, quick);
   const ask = (at: Gateway, sessionId: string, text: string) =>
     post(at.url, { ...DEFAULTS, sessionId, text });
   const dial = async () => (await ask(gateway, randomUUID(), '')).body;
@@ -63,7 +56,7 @@ test('a session finishes on the screens it began on, a new dial sees the new one
   );
 
   // Another instance, which has the old file, is handed a session that began on the new one.
-  const other = await startProcess(t, { DATABASE_URL: url }, untouched.main);
+  const other = await startGateway(t, { DATABASE_URL: url });
   const fresh = randomUUID();
   t.match((await ask(gateway, fresh, '')).body, /^CON Welcome to the new IXO/);
   t.match(

@@ -8,8 +8,9 @@ import { codeOf, type Delivery } from '../src/effects/delivery.ts';
 import { type Queue, type QueueSettings, startQueue } from '../src/queue.ts';
 import { type Db, GuardFailed } from '../src/store/accounts.ts';
 import { type Database, openEmbeddedDatabase, openPostgres } from '../src/store/database.ts';
-import { migrate, migrateServer } from '../src/store/migrate.ts';
+import { migrateServer } from '../src/store/migrate.ts';
 import { endDelivery, listDeliveries, type Outgoing } from '../src/store/outbox.ts';
+import { embeddedDirectory } from './support/embedded.ts';
 import { MIGRATIONS, openDatabase } from './support/engine.ts';
 import { database as newDatabase, startPostgres } from './support/postgres.ts';
 
@@ -23,6 +24,8 @@ const PATIENCE_MS = 60_000;
 const QUICK: QueueSettings = {
   backoff: { retryDelayMax: 0 },
   deadBackoff: { retryDelay: 1 },
+  lookSeconds: 1,
+  wakeMs: 20,
 };
 
 const wait = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -31,7 +34,7 @@ async function until(what: string, holds: () => Promise<boolean> | boolean): Pro
   const end = performance.now() + PATIENCE_MS;
   while (!(await holds())) {
     if (performance.now() > end) throw new Error(`${what}: not within ${PATIENCE_MS} ms`);
-    await wait(50);
+    await wait(15);
   }
 }
 
@@ -115,9 +118,8 @@ async function jobsOf(db: Db, id: string): Promise<Recorded[]> {
 }
 
 async function openEmbedded(t: Test): Promise<Database> {
-  const database = await openEmbeddedDatabase();
+  const database = await openEmbeddedDatabase(await embeddedDirectory(t));
   t.teardown(() => database.close());
-  await migrate(database.kysely, MIGRATIONS);
   return database;
 }
 
@@ -125,7 +127,8 @@ for (const [name, open] of [
   ['Postgres', async (t: Test) => (await openDatabase(t)).db],
   ['the embedded database', openEmbedded],
 ] as const) {
-  t.test(name, async (t) => {
+  // Alone: the embedded database holds up everything else in this process.
+  t.test(name, { buffered: false }, async (t) => {
     const database = await open(t);
 
     await t.test('what fails is tried again, and done once', async (t) => {
@@ -142,7 +145,7 @@ for (const [name, open] of [
     });
 
     await t.test('how long it waits', async (t) => {
-      const stage = await stageOn(t, database, {});
+      const stage = await stageOn(t, database, { wakeMs: 20 });
       const { db, queue, kind } = stage;
       const to = far(db, kind, () => 'timeout', { retries: 100 });
       await queue.work([to]);
@@ -353,7 +356,7 @@ for (const [name, open] of [
       go();
       await becomes(db, first, 'done');
       // Longer than a worker waits between two looks.
-      await wait(2_500);
+      await wait(1_300);
       t.match(await rowOf(db, second), { state: 'queued', attempts: 0 });
       t.equal(to.tries.get(second), undefined);
       await queue.rest();
@@ -389,7 +392,7 @@ const NEVER = `
   import { openPostgres } from ${JSON.stringify(join(import.meta.dirname, '../src/store/database.ts'))};
   const [url, kind, retries] = process.argv.slice(1);
   const queue = await startQueue(openPostgres(url, () => {}), () => {}, {
-    backoff: { retryDelayMax: 0 }, expireSeconds: 2, deadBackoff: { retryDelay: 1 } });
+    backoff: { retryDelayMax: 0 }, expireSeconds: 1, deadBackoff: { retryDelay: 1 } });
   await queue.work([{ kind, batch: 1, workers: 1, retries: Number(retries), deliver: (ids) => {
     process.stdout.write(ids[0] + '\\n');
     return new Promise(() => {});
@@ -401,7 +404,7 @@ t.test('a process that is gone in between', async (t) => {
   const { url, db: database } = await openDatabase(t);
   for (const retries of [1, 0]) {
     await t.test(retries === 0 ? 'at its last try' : 'with a try left', async (t) => {
-      const stage = await stageOn(t, database, { ...QUICK, expireSeconds: 2 });
+      const stage = await stageOn(t, database, { ...QUICK, expireSeconds: 1 });
       const { db, queue, kind } = stage;
       const child = spawn(
         process.execPath,
@@ -426,7 +429,7 @@ t.test('a process that is gone in between', async (t) => {
         far(db, kind, () => 'done', { retries }),
         far(db, kind, () => 'done', { retries }),
       ];
-      const second = await stageOn(t, database, { ...QUICK, expireSeconds: 2 });
+      const second = await stageOn(t, database, { ...QUICK, expireSeconds: 1 });
       await queue.work([one]);
       await second.queue.work([other]);
       await becomes(db, id, retries === 0 ? 'dead' : 'done');
@@ -446,7 +449,8 @@ t.test('two instances: each row is delivered once', async (t) => {
   const { url, db: database } = await openDatabase(t);
   const again = openPostgres(url, () => {});
   t.teardown(() => again.close());
-  const [one, other] = [await stageOn(t, database), await stageOn(t, again)];
+  // As production polls: nothing wakes the workers.
+  const [one, other] = [await stageOn(t, database, {}), await stageOn(t, again, {})];
   other.kind = one.kind;
   const sides = [one, other].map(({ db, kind }) => far(db, kind, () => 'done', { workers: 2 }));
   await Promise.all([one.queue.work(sides.slice(0, 1)), other.queue.work(sides.slice(1))]);
@@ -477,7 +481,7 @@ t.test('the database is away for a while', async (t) => {
   await migrateServer(url, MIGRATIONS);
   const database = openPostgres(url, () => {});
   t.teardown(() => database.close());
-  const stage = await stageOn(t, database, { ...QUICK, expireSeconds: 2 });
+  const stage = await stageOn(t, database, { ...QUICK, expireSeconds: 1 });
   const { db, queue, kind, errors } = stage;
   const { promise: gate, resolve: go } = Promise.withResolvers<void>();
   const to = far(

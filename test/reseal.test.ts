@@ -1,6 +1,6 @@
 /** The rotation reads page after page, whatever the rows are told apart by (src/store/reseal.ts). */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import t from 'tap';
 import { openKeeping } from '../src/engine.ts';
 import { Box } from '../src/seal/box.ts';
@@ -21,15 +21,20 @@ async function fill(db: Db): Promise<void> {
   const box = new Box(OLD, 'columns');
   const seal = (place: string, key: Buffer) =>
     box.seal(Buffer.from('kept'), Buffer.concat([Buffer.from(place), key]));
-  for (let row = 0; row < ROWS; row += 1) {
-    const phone = randomBytes(16);
-    const id = randomUUID();
-    await sql`insert into sms_subscriptions (phone, msisdn, short_code, keyword, active)
-      values (${phone}, ${seal('sms_subscriptions.msisdn\0', phone)}, '1', 'A', true)`.execute(db);
-    await sql`insert into sms_incoming (id, phone, sealed, short_code, answer)
-      values (${phone}, ${phone}, ${seal('sms_incoming.sealed\0', phone)}, '1', 'none')`.execute(db);
-    await sql`insert into lookups (id, operator, phone, sealed)
-      values (${id}::uuid, 'sue', ${phone}, ${seal('lookups.sealed\0', Buffer.from(id))})`.execute(db);
+  const rows = Array.from({ length: ROWS }, () => ({ phone: randomBytes(16), id: randomUUID() }));
+  for (let from = 0; from < ROWS; from += 200) {
+    const some = rows.slice(from, from + 200);
+    const values = (row: (each: { phone: Buffer; id: string }) => RawBuilder<unknown>) =>
+      sql.join(some.map(row));
+    await sql`insert into sms_subscriptions (phone, msisdn, short_code, keyword, active) values ${values(
+      ({ phone }) => sql`(${phone}, ${seal('sms_subscriptions.msisdn\0', phone)}, '1', 'A', true)`,
+    )}`.execute(db);
+    await sql`insert into sms_incoming (id, phone, sealed, short_code, answer) values ${values(
+      ({ phone }) => sql`(${phone}, ${phone}, ${seal('sms_incoming.sealed\0', phone)}, '1', 'none')`,
+    )}`.execute(db);
+    await sql`insert into lookups (id, operator, phone, sealed) values ${values(
+      ({ phone, id }) => sql`(${id}::uuid, 'sue', ${phone}, ${seal('lookups.sealed\0', Buffer.from(id))})`,
+    )}`.execute(db);
   }
 }
 

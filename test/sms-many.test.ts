@@ -4,22 +4,32 @@
  * calls under way.
  */
 import t from 'tap';
+import type { ServeOptions } from '../src/serve.ts';
 import { ask } from './support/ask.ts';
 import { type FakeAfricasTalking, fakeAfricasTalking } from './support/fake-africastalking.ts';
-import { type GatewayProcess, startProcess } from './support/gateway.ts';
+import { type GatewayProcess, startQuickProcess, TRIED_SOON } from './support/gateway.ts';
 import { eventually, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
+import { scaled } from './support/scale.ts';
 
 const TOKEN = 'a-token-for-this-test';
-const MESSAGES = 5_000;
+/** Of four requests each. */
+const ROUNDS = scaled(5);
 /** Phones in a request: calls of a hundred and one that is not full. */
 const PHONES = 250;
-const REQUESTS = MESSAGES / PHONES;
+const REQUESTS = 4 * ROUNDS;
+const MESSAGES = REQUESTS * PHONES;
 /** Longer than a busy machine takes for all of it. */
 const PATIENCE_MS = 170_000;
 /** The provider is a bad one for so many calls; then it calms down, because nobody waits minutes for a last try. */
-const BAD_CALLS = 110;
-const KILLED_AFTER = 25;
+const BAD_CALLS = 22 * ROUNDS;
+const KILLED_AFTER = 5 * ROUNDS;
+/** A call that hangs is given up soon, and what a killed process had under way is looked for soon. */
+const SOON: ServeOptions = {
+  providerMs: 1_500,
+  smsWait: { forMs: 1_000, everyMs: 50 },
+  queue: { ...TRIED_SOON.queue, expireSeconds: 3, lookSeconds: 1 },
+};
 
 const phoneOf = (index: number) => `+2547330${String(index).padStart(5, '0')}`;
 const textOf = (request: number) => `Notice ${request} to all`;
@@ -62,10 +72,12 @@ t.test(`${MESSAGES} messages, each asked for twice over two processes, one kille
   const { url: DATABASE_URL } = await database(t);
   const chaos = { fail: 0.25, drop: 0.12, hang: 0.06, twice: 0.1, malformed: 0.05, truncated: 0.05 };
   const fake = await fakeAfricasTalking(t, { seed: 11, chaos, delayMs: [60, 600] });
+  // Each of them at least once, also where there are few calls.
+  fake.next('fail', 'drop', 'hang', 'twice', 'malformed', 'truncated');
   const settings = { DATABASE_URL, OPERATOR_TOKEN: TOKEN, LOG_LEVEL: 'info', ...fake.environment };
   // Whom a message is from says which process sent it.
   const gateways = await Promise.all(
-    ['First', 'Second'].map((AT_SENDER_ID) => startProcess(t, { ...settings, AT_SENDER_ID })),
+    ['First', 'Second'].map((AT_SENDER_ID) => startQuickProcess(t, { ...settings, AT_SENDER_ID }, SOON)),
   );
   const query = await queryOn(t, DATABASE_URL);
   const killed = underWay(fake).then(async (key) => {

@@ -4,6 +4,7 @@ import t from 'tap';
 import { csvLine } from '../src/operator/csv.ts';
 import { ask } from './support/ask.ts';
 import { foundIn } from './support/canary.ts';
+import { embeddedDirectory } from './support/embedded.ts';
 import { type Gateway, post, startGateway } from './support/gateway.ts';
 import { type Phone, phoneOn, type Query, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
@@ -240,7 +241,7 @@ t.test('how far dials come, and the sessions of a day', async (t) => {
 });
 
 t.test('on the embedded database', async (t) => {
-  const { url } = await startGateway(t, { OPERATOR_TOKEN });
+  const { url } = await startGateway(t, { OPERATOR_TOKEN, DATA_DIR: await embeddedDirectory(t) });
   const phone = phoneOn(url);
   await phone.dial();
   await phone.type('1');

@@ -1,21 +1,30 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
+import { command } from './support/command.ts';
 import { environment, type Gateway, post, startGateway, TEST_KEY } from './support/gateway.ts';
 import { eventually, freshNumber, phoneOn, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
+/** How soon a switch is seen; in production it is looked at every second. */
+const QUICK = { lookMs: 50 };
 const OFF = 'END This service is switched off for now. Please try again later.';
 
 type Ran = { code: number; said: string };
 
-/** `npm run service -- …` as a process of its own. */
+/** `npm run service -- …`, inside this process. */
 function service(url: string, ...words: string[]): Promise<Ran> {
   return run(url, 'service', ...words);
 }
 
-function run(url: string, ...words: string[]): Promise<Ran> {
+async function run(url: string, ...words: string[]): Promise<Ran> {
+  const { code, said, complained } = await command({ DATABASE_URL: url }, words);
+  return { code, said: said + complained };
+}
+
+/** The same as a process of its own. */
+function program(url: string, ...words: string[]): Promise<Ran> {
   const settings = { DATABASE_URL: url, PIN_ENCRYPTION_KEY: TEST_KEY, LOG_LEVEL: 'silent' };
   return new Promise((resolve) => {
     execFile(process.execPath, [MAIN, ...words], { env: environment(settings) }, (error, stdout, stderr) =>
@@ -39,8 +48,8 @@ async function seen(gateways: Gateway[], code: string, off: boolean): Promise<vo
 async function startPair(t: Test) {
   const { url } = await database(t);
   const gateways = [
-    await startGateway(t, { DATABASE_URL: url, OPERATOR_TOKEN: 'token-of-the-test' }),
-    await startGateway(t, { DATABASE_URL: url, OPERATOR_TOKEN: 'token-of-the-test' }),
+    await startGateway(t, { DATABASE_URL: url, OPERATOR_TOKEN: 'token-of-the-test' }, QUICK),
+    await startGateway(t, { DATABASE_URL: url, OPERATOR_TOKEN: 'token-of-the-test' }, QUICK),
   ] as [Gateway, Gateway];
   return { url, gateways };
 }
@@ -51,7 +60,7 @@ test('a service is switched off and on again under two running instances', async
   const open = phoneOn(one.url);
   t.match(await open.dial('*144#'), /^CON /);
 
-  const off = await service(url, 'off', 'airtime');
+  const off = await program(url, 'service', 'off', 'airtime');
   t.equal(off.code, 0, off.said);
   await seen(gateways, '*144#', true);
 
@@ -129,9 +138,9 @@ test('what is no service is refused with words', async (t) => {
 test('an instance that cannot look keeps what it knew', async (t) => {
   const { url } = await database(t);
   const query = await queryOn(t, url);
-  await startGateway(t, { DATABASE_URL: url });
+  await startGateway(t, { DATABASE_URL: url }, QUICK);
   await service(url, 'off', 'airtime');
-  const gateway = await startGateway(t, { DATABASE_URL: url });
+  const gateway = await startGateway(t, { DATABASE_URL: url }, QUICK);
   t.equal(await phoneOn(gateway.url).dial('*144#'), OFF, 'seen at the start');
   await query('alter table service_switches rename to service_switches_away');
   await eventually(
@@ -145,7 +154,7 @@ test('an instance that cannot look keeps what it knew', async (t) => {
 test('the housekeeping of the night, at once and twice', async (t) => {
   const { url } = await database(t);
   const query = await queryOn(t, url);
-  await startGateway(t, { DATABASE_URL: url });
+  await startGateway(t, { DATABASE_URL: url }, QUICK);
   await query(`create table turns_20200106 (like turns including defaults including constraints)`);
   await query(
     `alter table turns attach partition turns_20200106 for values from ('2020-01-06') to ('2020-01-13')`,

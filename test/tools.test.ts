@@ -202,18 +202,6 @@ function screensIn(out: string): string[] {
 }
 
 t.test('a phone in this process', async (t) => {
-  t.test('walks to a page of the Information Center and out', async (t) => {
-    const { code, out, err } = await run('dial.ts', ['*1234#'], '1\n2\n*\n');
-    t.equal(code, 0, err);
-    const [first, second, third, last] = screensIn(out);
-    t.equal(first, 'Welcome to IXO USSD\n1. Know More\n2. Account Menu\n*. Exit');
-    t.match(second, /^Information Center\n1\. /);
-    t.match(third, /^Pricing\n/);
-    t.equal(last, 'Thank you for using IXO USSD.\nGoodbye.');
-    t.match(out, /open +56\/160 septets of 182/);
-    t.match(out, /^ {2}text: 1\*2\*\*$/m);
-  });
-
   t.test('dials again, dials through, in the language of the phone', async (t) => {
     const { code, out } = await run('dial.ts', ['*1234#', '--lang', 'fr', '--through', '*1*2'], '*\n\nq\n');
     t.equal(code, 0);
@@ -225,23 +213,34 @@ t.test('a phone in this process', async (t) => {
     t.match(out, /hung up/);
   });
 
-  t.test('never shows a secret, and writes down what is to be played again', async (t) => {
-    const file = join(temporaryDirectory(t), 'new-account.txt');
-    const typed = ['2', '2', 'Ann Phiri', '00', '48213', '48213', '', '2', '1', 'q'];
-    const { code, out } = await run('dial.ts', ['*1234#', '--record', file], typed.join('\n'));
-    t.equal(code, 0);
-    t.notMatch(out, '48213');
-    t.match(out, /^ {2}text: 2\*2\*Ann Phiri\*00\*•{5}\*•{5}$/m);
-    const [, customerId] = /Customer ID: (C\w{8})/.exec(out) ?? [];
-    t.match(out, `SMS to +260971234567: Welcome to IXO. Your Customer ID is ${customerId}`);
-    const kept = readFileSync(file, 'utf8');
-    t.match(kept, /^phone \+260971234567\ndial \*1234#\nCON Welcome to IXO USSD\n1\. Know More\n/);
-    t.match(
-      kept,
-      /\n> 48213\nEND Your account is open\.\nCustomer ID: \{customerId\}\n.*\n\ndial \*1234#\nCON /,
-    );
-    t.equal(statSync(file).mode & 0o777, 0o600);
-  });
+  t.test(
+    'walks to a page and out, never shows a secret, and writes down what is to be played again',
+    async (t) => {
+      const file = join(temporaryDirectory(t), 'new-account.txt');
+      const walk = ['1', '2', '*', ''];
+      const typed = [...walk, '2', '2', 'Ann Phiri', '00', '48213', '48213', '', '2', '1', 'q'];
+      const { code, out, err } = await run('dial.ts', ['*1234#', '--record', file], typed.join('\n'));
+      t.equal(code, 0, err);
+      const [first, second, third, last] = screensIn(out);
+      t.equal(first, 'Welcome to IXO USSD\n1. Know More\n2. Account Menu\n*. Exit');
+      t.match(second, /^Information Center\n1\. /);
+      t.match(third, /^Pricing\n/);
+      t.equal(last, 'Thank you for using IXO USSD.\nGoodbye.');
+      t.match(out, /open +56\/160 septets of 182/);
+      t.match(out, /^ {2}text: 1\*2\*\*$/m);
+      t.notMatch(out, '48213');
+      t.match(out, /^ {2}text: 2\*2\*Ann Phiri\*00\*•{5}\*•{5}$/m);
+      const [, customerId] = /Customer ID: (C\w{8})/.exec(out) ?? [];
+      t.match(out, `SMS to +260971234567: Welcome to IXO. Your Customer ID is ${customerId}`);
+      const kept = readFileSync(file, 'utf8');
+      t.match(kept, /^phone \+260971234567\ndial \*1234#\nCON Welcome to IXO USSD\n1\. Know More\n/);
+      t.match(
+        kept,
+        /\n> 48213\nEND Your account is open\.\nCustomer ID: \{customerId\}\n.*\n\ndial \*1234#\nCON /,
+      );
+      t.equal(statSync(file).mode & 0o777, 0o600);
+    },
+  );
 
   t.test('says what is wrong with what it was given', async (t) => {
     const table: [string[], RegExp][] = [
@@ -267,7 +266,12 @@ t.test('a phone in this process', async (t) => {
 });
 
 t.test('whoever reads no further ends a tool', async (t) => {
-  for (const [tool, ...words] of [['dial.ts', '*1234#'], ['check.ts']] as [string, ...string[]][]) {
+  // Against a server: the engine in its own process would make a database first.
+  const { url } = await startGateway(t);
+  for (const [tool, ...words] of [['dial.ts', '*1234#', '--server', url], ['check.ts']] as [
+    string,
+    ...string[],
+  ][]) {
     const child = spawn(process.execPath, [join(ROOT, 'src', 'tools', tool), ...words], {
       env: environment({}),
     });
@@ -356,7 +360,9 @@ function terminal(t: Test, words: string[]): { type(text: string): void; screen(
 }
 
 t.test('a phone in a real terminal', async (t) => {
-  const real = terminal(t, [process.execPath, join(ROOT, 'src', 'tools', 'dial.ts'), '*1234#']);
+  const { url } = await startGateway(t);
+  const dial = join(ROOT, 'src', 'tools', 'dial.ts');
+  const real = terminal(t, [process.execPath, dial, '*1234#', '--server', url]);
   if (real === undefined) return t.pass('there is no terminal to be had here');
   const until = async (seen: RegExp) => {
     for (let tries = 0; tries < 300 && !seen.test(real.screen()); tries += 1)

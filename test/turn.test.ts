@@ -9,6 +9,7 @@ import type { Database } from '../src/store/database.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
 import { CumulativeModel, LatestModel } from './support/model.ts';
 import fc from './support/property.ts';
+import { SCALE, scaled } from './support/scale.ts';
 
 /**
  * Every rule of addressing, dials, binding, expiry and walks, against a model in memory that knows
@@ -188,12 +189,20 @@ test('cumulative gateways: every conversation goes as the model says', async (t)
         last = text;
       }
     });
-  await fc.assert(property(plain), { numRuns: 1_200, maxSkipsPerRun: 1_000 });
-  await fc.assert(property(midnight), { numRuns: 250, maxSkipsPerRun: 1_000 });
+  await fc.assert(property(plain), { numRuns: scaled(1_200), maxSkipsPerRun: 1_000 });
+  await fc.assert(property(midnight), { numRuns: scaled(250), maxSkipsPerRun: 1_000 });
   t.comment(Object.fromEntries(seen));
-  // A property that never met a rule has not proved it.
-  for (const rule of CumulativeModel.rules) t.ok((seen.get(rule) ?? 0) > 10, `the rule was met: ${rule}`);
+  metEach(t, CumulativeModel.rules, seen);
 });
+
+/**
+ * Fails for each rule of a model that was not met: a property that never met a rule has not proved it. The runs of
+ * `npm test` are too few to meet the rarest, so most rules have to be met there, and all of them at full scale.
+ */
+function metEach(t: Test, rules: readonly string[], seen: ReadonlyMap<string, number>): void {
+  const unmet = rules.filter((rule) => (seen.get(rule) ?? 0) <= (SCALE < 1 ? 0 : 10));
+  t.ok(unmet.length <= (SCALE < 1 ? rules.length / 3 : 0), `not met: ${unmet.join(', ') || 'none'}`);
+}
 
 function textOf(text: { more?: string; text?: string; again?: boolean }, last: string): string {
   if (text.again) return last;
@@ -236,10 +245,10 @@ test('latest-input gateways: every conversation goes as the model says', async (
         seen.set(model.rule, (seen.get(model.rule) ?? 0) + 1);
       }
     }),
-    { numRuns: 800, maxSkipsPerRun: 1_000 },
+    { numRuns: scaled(800), maxSkipsPerRun: 1_000 },
   );
   t.comment(Object.fromEntries(seen));
-  for (const rule of LatestModel.rules) t.ok((seen.get(rule) ?? 0) > 10, `the rule was met: ${rule}`);
+  metEach(t, LatestModel.rules, seen);
 });
 
 test('the examples of the contract', async (t) => {

@@ -9,6 +9,7 @@ import { twilioTaskRouter } from '../src/providers/twilio.ts';
 import { type FakeTwilio, fakeTwilio, type Status } from './support/fake-twilio.ts';
 import type { Exactly } from './support/far-side.ts';
 import fc from './support/property.ts';
+import { scaled } from './support/scale.ts';
 
 /** TaskRouter over a real socket: what is asked, what each answer comes to, and what no error may say. */
 
@@ -590,7 +591,7 @@ t.test('any change of the URL, of a field or of the token is noticed', async () 
         );
       },
     ),
-    { numRuns: 200 },
+    { numRuns: scaled(200) },
   );
 });
 

@@ -1,9 +1,21 @@
 /** Two instances on one database: a turn happens once, whoever hears it (CONTRACT.md section 1). */
 import pg from 'pg';
 import t, { type Test } from 'tap';
-import { type Fields, type GatewayProcess, post, type Reply, startProcess } from './support/gateway.ts';
+import {
+  type Fields,
+  type Gateway,
+  post,
+  type Reply,
+  startGateway,
+  startProcess,
+} from './support/gateway.ts';
 import { database } from './support/postgres.ts';
+import { scaled } from './support/scale.ts';
 
+/** How often two processes are started on an empty database. */
+const ROUNDS = scaled(3);
+/** Sessions that press their keys at the same time. */
+const CROWD = 5;
 /** How often a gateway repeats itself in these tests. */
 const COPIES = 10;
 
@@ -13,15 +25,21 @@ const PRICING = /^CON Pricing\n/;
 const GOODBYE = 'END Thank you for using IXO USSD. Goodbye.';
 const INVALID = 'END Invalid input. Please try again.';
 
-type Pair = { gateways: [GatewayProcess, GatewayProcess]; url: string; count(): Promise<number> };
+type Pair<Instance extends Gateway = Gateway> = {
+  gateways: [Instance, Instance];
+  url: string;
+  count(): Promise<number>;
+};
 
-/** Two instances started at the same moment on an empty database. */
-async function startPair(t: Test, settings: Record<string, string> = {}): Promise<Pair> {
-  const { url } = await database(t);
-  const gateways = await Promise.all([
-    startProcess(t, { ...settings, DATABASE_URL: url }),
-    startProcess(t, { ...settings, DATABASE_URL: url }),
-  ]);
+/** Two instances started at the same moment, on an empty database where they are processes. */
+async function startPair<Instance extends Gateway>(
+  t: Test,
+  start: (t: Test, settings: Record<string, string>) => Promise<Instance>,
+  settings: Record<string, string> = {},
+): Promise<Pair<Instance>> {
+  const { url } = await database(t, { empty: start === (startProcess as unknown) });
+  const all = { ...settings, DATABASE_URL: url };
+  const gateways = await Promise.all([start(t, all), start(t, all)]);
   const client = new pg.Client({ connectionString: url });
   client.on('error', () => {});
   await client.connect();
@@ -33,10 +51,17 @@ async function startPair(t: Test, settings: Record<string, string> = {}): Promis
   return { gateways, url, count };
 }
 
+let shared: Promise<Pair> | undefined;
+/** Two instances inside this process, for all tests that are not about processes. */
+function sharedPair(): Promise<Pair> {
+  shared ??= startPair(t, startGateway, { GATEWAYS: 'lat=latest' });
+  return shared;
+}
+
 /** The same request `copies` times at once, spread over both instances. */
 function atOnce({ gateways }: Pair, fields: Fields, copies = COPIES): Promise<Reply[]> {
   return Promise.all(
-    Array.from({ length: copies }, (_, i) => post((gateways[i % 2] as GatewayProcess).url, fields)),
+    Array.from({ length: copies }, (_, i) => post((gateways[i % 2] as Gateway).url, fields)),
   );
 }
 
@@ -56,18 +81,25 @@ function onceOnly(t: Test, replies: Reply[], message: string): string {
 }
 
 t.test('both come up on an empty database, every time', async (t) => {
-  for (const round of [1, 2, 3]) {
-    const pair = await startPair(t);
+  for (let round = 1; round <= ROUNDS; round += 1) {
+    const pair = await startPair(t, startProcess);
     for (const { url } of pair.gateways) {
       t.equal((await fetch(`${url}/health`)).status, 200, `round ${round}`);
       t.equal((await post(url, { sessionId: `up-${url}` })).body, ROOT);
+    }
+    if (round === ROUNDS) {
+      const [one, two] = pair.gateways;
+      t.not(one.child.pid, two.child.pid, 'two processes');
+      t.equal(onceOnly(t, await atOnce(pair, { sessionId: 'p', text: '' }), 'opening'), ROOT);
+      t.equal(onceOnly(t, await atOnce(pair, { sessionId: 'p', text: '1' }), 'step'), KNOW_MORE);
+      t.equal(onceOnly(t, await atOnce(pair, { sessionId: 'p', text: '1**' }), 'end'), GOODBYE);
     }
     await Promise.all(pair.gateways.map((gateway) => gateway.kill()));
   }
 });
 
 t.test('ten copies at once over two instances', async (t) => {
-  const pair = await startPair(t);
+  const pair = await sharedPair();
   const [one, two] = pair.gateways;
 
   await t.test('of an opening, of a step and of an END', async (t) => {
@@ -115,7 +147,7 @@ t.test('ten copies at once over two instances', async (t) => {
 
   await t.test('of forty sessions in parallel', async (t) => {
     const before = await pair.count();
-    const sessions = Array.from({ length: 40 }, (_, i) => `many-${i}`);
+    const sessions = Array.from({ length: scaled(40, 8) }, (_, i) => `many-${i}`);
     const steps = [
       { text: '', rows: 1 },
       { text: '2', rows: 1 },
@@ -136,7 +168,7 @@ t.test('ten copies at once over two instances', async (t) => {
 });
 
 t.test('different texts of one session at once', async (t) => {
-  const pair = await startPair(t);
+  const pair = await sharedPair();
   const urls = pair.gateways.map((gateway) => gateway.url);
   const url = (i: number) => urls[i % 2] as string;
 
@@ -145,7 +177,7 @@ t.test('different texts of one session at once', async (t) => {
     const texts = ['', ...Array.from({ length: 9 }, (_, i) => longest.slice(0, 2 * i + 1))];
     const expected = new Map<string, string>();
     for (const text of texts) expected.set(text, (await post(url(0), { sessionId: 'in-order', text })).body);
-    const sessions = Array.from({ length: 15 }, (_, i) => `mixed-${i}`);
+    const sessions = Array.from({ length: scaled(15, 4) }, (_, i) => `mixed-${i}`);
     const before = await pair.count();
     await Promise.all(
       sessions.map(async (sessionId, s) => {
@@ -164,7 +196,7 @@ t.test('different texts of one session at once', async (t) => {
   });
 
   await t.test('choices that exclude each other, an END among them', async (t) => {
-    const sessions = Array.from({ length: 30 }, (_, i) => `torn-${i}`);
+    const sessions = Array.from({ length: scaled(30, 6) }, (_, i) => `torn-${i}`);
     for (const [s, sessionId] of sessions.entries()) {
       await post(url(s), { sessionId, text: '' });
       const race = ['1', '2', '*', '9'].flatMap((text) => [text, text]);
@@ -183,7 +215,7 @@ t.test('different texts of one session at once', async (t) => {
   });
 
   await t.test('two phones want the same session id', async (t) => {
-    const sessions = Array.from({ length: 30 }, (_, i) => `wanted-${i}`);
+    const sessions = Array.from({ length: scaled(30, 6) }, (_, i) => `wanted-${i}`);
     const before = await pair.count();
     const phones = ['+254711000001', '+254711000002'];
     const all = await Promise.all(
@@ -211,7 +243,7 @@ t.test('different texts of one session at once', async (t) => {
 });
 
 t.test('a session belongs to the phone and the service code that opened it', async (t) => {
-  const pair = await startPair(t);
+  const pair = await sharedPair();
   const [one, two] = pair.gateways;
   const strangers: [string, Fields][] = [
     ['another phone', { phoneNumber: '+260971234568' }],
@@ -247,13 +279,9 @@ t.test('a session belongs to the phone and the service code that opened it', asy
 t.test(
   'gateways that send the newest input only: an id happens once, and inputs one after the other',
   async (t) => {
-    const { gateways } = await startPair(t, { GATEWAYS: 'lat=latest' });
+    const { gateways } = await sharedPair();
     const press = (instance: number, sessionId: string, text: string, requestId?: string) =>
-      post(
-        (gateways[instance % 2] as GatewayProcess).url,
-        { sessionId, text, requestId },
-        '/api/ussd/via/lat',
-      );
+      post((gateways[instance % 2] as Gateway).url, { sessionId, text, requestId }, '/api/ussd/via/lat');
     const ids = ['i1', 'i2', 'i1', 'i2', 'i1', 'i2', 'i1', 'i1'];
     const wrong: unknown[] = [];
     const oneSession = async (number: number) => {
@@ -273,9 +301,10 @@ t.test(
       );
       if (first !== KNOW_MORE || !second.startsWith('CON About')) wrong.push({ sessionId, first, second });
     };
-    for (let from = 0; from < 120; from += 20) {
-      await Promise.all(Array.from({ length: 20 }, (_, i) => oneSession(from + i)));
+    const sessions = scaled(120, 20);
+    for (let from = 0; from < sessions; from += CROWD) {
+      await Promise.all(Array.from({ length: CROWD }, (_, i) => oneSession(from + i)));
     }
-    t.same(wrong.slice(0, 3), [], 'in 120 sessions');
+    t.same(wrong.slice(0, 3), [], `in ${sessions} sessions`);
   },
 );

@@ -57,6 +57,8 @@ export type CommandParts = {
   sales?: SaleList;
   /** Says something to the operator at once, before the command has ended. */
   say(words: string): void;
+  /** Waits inside of `erase`; in milliseconds. Default: by the clock. */
+  pause?(milliseconds: number): Promise<unknown>;
 };
 
 /** Runs and returns what to tell the operator. Every command is safe to run twice. */

@@ -6,17 +6,16 @@ import { simulator, type Till } from './simulator.ts';
  * For a whole call to a far side; in milliseconds. Below the 10 s after which the queue gives a job to somebody
  * else, and short enough to be over when a process has to leave.
  */
-const PATIENCE_MS = 8_000;
+export const PATIENCE_MS = 8_000;
 
 /**
- * Who carries messages and sells airtime: whoever there are credentials for, else the simulator, which writes its
- * sales down in `till`.
+ * Returns Africa's Talking where there are credentials for it, else the simulator, which writes its sales down in
+ * `till`. `timeoutMs` is for a whole call.
  */
 export function chooseProviders(
   credentials: Omit<AfricasTalking, 'timeoutMs'> | undefined,
   till?: Till,
+  timeoutMs = PATIENCE_MS,
 ): Providers {
-  return credentials === undefined
-    ? simulator(till)
-    : africasTalking({ ...credentials, timeoutMs: PATIENCE_MS });
+  return credentials === undefined ? simulator(till) : africasTalking({ ...credentials, timeoutMs });
 }

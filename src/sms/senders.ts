@@ -26,6 +26,8 @@ export type SendersParts = {
   messagesOf(requestId: string): Promise<SeenMessage[]>;
   /** Whether there is a short code to send from that can be answered. */
   hasShortCode: boolean;
+  /** How long the provider's word is waited for, and how often it is looked for. Default: `WAIT`. */
+  wait?: { forMs: number; everyMs: number };
 };
 
 /** What is said where nothing is (africastalking-sms). */
@@ -39,8 +41,7 @@ const MOST_SEGMENTS = 10;
 const BODY_BYTES = 1024 * 1024;
 
 /** The provider's word is waited for so long; then the answer is that it is queued (5 s are promised). */
-const WAIT_MS = 4_500;
-const LOOK_MS = 150;
+export const WAIT = { forMs: 4_500, everyMs: 150 };
 
 const Wanted = z.object({
   phone: z
@@ -160,11 +161,12 @@ async function answer(
 
 /** The messages of a request when the provider has said what becomes of them, or after a while as they are. */
 async function answered(parts: SendersParts, id: string): Promise<SeenMessage[]> {
-  const until = performance.now() + WAIT_MS;
+  const { forMs, everyMs } = parts.wait ?? WAIT;
+  const until = performance.now() + forMs;
   for (;;) {
     const messages = await parts.messagesOf(id);
     if (messages.every(isAnswered) || performance.now() > until) return messages;
-    await sleep(LOOK_MS);
+    await sleep(everyMs);
   }
 }
 

@@ -117,7 +117,10 @@ const STALE_MS = 20_000;
 /** Where process ids mean what they mean here; empty where there is no /proc. */
 const NAMESPACE = linkOf('/proc/self/ns/pid');
 
-function hold(lock: string, directory: string, again = true): void {
+/**
+ * Takes the lock file of a data directory; the lock of a process that is gone is taken over. Throws `DirectoryInUse`.
+ */
+export function hold(lock: string, directory: string, again = true): void {
   // Written whole before it is there: a lock that is read while it is still empty looks like nobody's.
   const mine = `${lock}.${process.pid}`;
   writeFileSync(mine, `${process.pid} ${startOf(process.pid)} ${NAMESPACE}\n`, { mode: 0o600 });

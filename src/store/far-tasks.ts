@@ -6,13 +6,16 @@ import { now, type Request, type TaskRow, type TaskRows, type TaskState } from '
  * For this long one process at a time speaks to the far side of a task, in seconds: longer than two calls may take
  * (8 s), so that nobody begins while another one may still be speaking.
  */
-const LEASE_SECONDS = 10;
+export const LEASE_SECONDS = 10;
 
 /**
  * For this long after creating a task was begun, its absence there proves nothing, in seconds: the call may be under
  * way. Then it is created again.
  */
-const UNCERTAIN_SECONDS = 20;
+export const UNCERTAIN_SECONDS = 20;
+
+/** What a test passes in where a process uses `LEASE_SECONDS` and `UNCERTAIN_SECONDS`. */
+export type FarTaskTimes = { leaseSeconds?: number; uncertainSeconds?: number };
 
 /**
  * The same where the try was answered, but not with the task, in seconds: nothing is under way any more, and what was
@@ -63,9 +66,16 @@ export type RouterEvent = {
  */
 export class FarTasks {
   readonly #rows: TaskRows;
+  readonly #leaseSeconds: number;
+  readonly #uncertainSeconds: number;
 
-  constructor(rows: TaskRows) {
+  constructor(
+    rows: TaskRows,
+    { leaseSeconds = LEASE_SECONDS, uncertainSeconds = UNCERTAIN_SECONDS }: FarTaskTimes = {},
+  ) {
     this.#rows = rows;
+    this.#leaseSeconds = leaseSeconds;
+    this.#uncertainSeconds = uncertainSeconds;
   }
 
   /**
@@ -81,12 +91,14 @@ export class FarTasks {
     if (event === undefined) return undefined;
     const row = await db
       .updateTable('tasks')
-      .set({ leased_until: sql<Date>`clock_timestamp() + ${LEASE_SECONDS} * interval '1 second'` })
+      .set({ leased_until: sql<Date>`clock_timestamp() + ${this.#leaseSeconds} * interval '1 second'` })
       .where('id', '=', event.task_id)
       .where(sql<boolean>`coalesce(leased_until <= clock_timestamp(), true)`)
       .returningAll()
       .returning([
-        sql<boolean>`tried_at > clock_timestamp() - ${UNCERTAIN_SECONDS} * interval '1 second'`.as('fresh'),
+        sql<boolean>`tried_at > clock_timestamp() - ${this.#uncertainSeconds} * interval '1 second'`.as(
+          'fresh',
+        ),
         sql<string>`leased_until::text`.as('until'),
       ])
       .executeTakeFirst();

@@ -9,6 +9,8 @@ import { missingGrants, missingRights } from './rights.ts';
 const MIGRATION_MS = 300_000;
 /** How long a second instance waits for the first one's migrations before it gives the start up. */
 const LOCK_MS = 120_000;
+/** How long one attempt to connect may take. */
+const CONNECT_MS = 5_000;
 /** The number of Kysely's own lock, which an instance of an older version takes. */
 const MIGRATION_LOCK = 3853314791062309107n;
 
@@ -52,14 +54,18 @@ async function isCurrent(db: Kysely<unknown>, folder: string): Promise<boolean> 
  * The same on a Postgres server by URL, also through a pooler in transaction mode: all of it is one transaction, and
  * its limits and its lock are that transaction's. (Kysely's own lock is a session's, which a pooler leaves behind on
  * a connection of somebody else, so that the next instance waits for ever.) A role that may only read and write
- * migrates nothing, and needs not where all of it is applied. `name`: of the variable that the URL is from. Throws
- * `RightsMissing`.
+ * migrates nothing, and needs not where all of it is applied. `name`: of the variable that the URL is from. One attempt
+ * to connect takes `connectMs` at the most. Throws `RightsMissing`.
  */
-export async function migrateServer(url: string, folder: string, name = 'DATABASE_URL'): Promise<string[]> {
+export async function migrateServer(
+  url: string,
+  folder: string,
+  { name = 'DATABASE_URL', connectMs = CONNECT_MS }: { name?: string; connectMs?: number | undefined } = {},
+): Promise<string[]> {
   const pool = new pg.Pool({
     connectionString: url,
     max: 1,
-    connectionTimeoutMillis: 5_000,
+    connectionTimeoutMillis: connectMs,
     application_name: 'ussd-gateway migrations',
   });
   pool.on('error', () => {});

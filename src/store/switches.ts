@@ -30,7 +30,7 @@ export class Switches {
   }
 
   /** Looks again and again, one look at a time, so that a slow database is not asked more. Returns what ends it. */
-  watch(onError: (error: Error) => void): () => void {
+  watch(onError: (error: Error) => void, every = LOOK_EVERY_MS): () => void {
     let looking = false;
     const timer = setInterval(() => {
       if (looking) return;
@@ -40,7 +40,7 @@ export class Switches {
         .finally(() => {
           looking = false;
         });
-    }, LOOK_EVERY_MS);
+    }, every);
     timer.unref();
     return () => clearInterval(timer);
   }

@@ -5,20 +5,22 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { checkAll } from '../support/checker.ts';
+import { TRIED_SOON } from '../support/gateway.ts';
+import { scaled } from '../support/scale.ts';
 import { answers, setStage, unleash } from '../support/storm.ts';
 
-const SUBSCRIBERS = 40;
+const SUBSCRIBERS = scaled(40, 12);
 /** More than there is time for: the storm ends when the faults are over. */
 const DIALS = 40;
 
 t.test('kill -9 of a process and lost connections, in a storm', async (t) => {
-  const stage = await setStage(t);
+  const stage = await setStage(t, { serve: TRIED_SOON });
   const storm = await unleash(stage, SUBSCRIBERS, DIALS);
-  await answers(storm, 300);
+  await answers(storm, scaled(300, 60));
   await stage.gateways[0]?.kill();
   await stage.restart(0);
   for (const _ of [1, 2, 3]) {
-    await answers(storm, 100);
+    await answers(storm, scaled(100, 20));
     const terminated = await stage.rows(`
       select pg_terminate_backend(pid) from pg_stat_activity
       where datname = current_database() and application_name like 'ussd-gateway%'`);

@@ -5,6 +5,7 @@ import type { Answer } from '../../src/flow/menu.ts';
 import { measure, spelt, speltAtMost } from '../../src/flow/text.ts';
 import { folded } from '../../src/flow/typed.ts';
 import fc from '../support/property.ts';
+import { scaled } from '../support/scale.ts';
 
 const CALLER = '+260971234567';
 
@@ -231,7 +232,7 @@ test('what is kept of an answer is never longer on a screen than lint counts', a
           /^[-0]/.test(folded(text)))
       );
     }),
-    { numRuns: 5_000 },
+    { numRuns: scaled(5_000) },
   );
 });
 
@@ -300,7 +301,7 @@ test('money is what it was in minor units, and no value is written longer than t
       const length = (text: string) => measure(fillShown(`{x${formatter}}`, { x: text })).units;
       return length(x) <= length(longestValue(measure(x).units));
     }),
-    { numRuns: 5_000 },
+    { numRuns: scaled(5_000) },
   );
 });
 
@@ -343,6 +344,6 @@ test('spelling: always in the GSM alphabet, always the same, never longer than w
         units <= speltAtMost(typed)
       );
     }),
-    { numRuns: 5_000 },
+    { numRuns: scaled(5_000) },
   );
 });

@@ -9,6 +9,7 @@ import type { State, Step, World } from '../../src/flow/state.ts';
 import { begin, step } from '../../src/flow/step.ts';
 import { fits, measure, spelt } from '../../src/flow/text.ts';
 import fc from '../support/property.ts';
+import { scaled } from '../support/scale.ts';
 
 /** Facts with every value at most so many septets. */
 const KNOWN: Known = {
@@ -186,7 +187,7 @@ function isSound(menu: Menu): boolean {
   return lint(menu, KNOWN).every(({ level }) => level !== 'error');
 }
 
-const RUNS = { numRuns: 400 };
+const RUNS = { numRuns: scaled(400, 40) };
 
 test('what lint lets pass fits: every page, under every notice, whatever the values', async (t) => {
   let paged = 0;
@@ -207,7 +208,7 @@ test('what lint lets pass fits: every page, under every notice, whatever the val
     }),
     RUNS,
   );
-  t.ok(paged > 100, `${paged} of ${RUNS.numRuns} screens had pages`);
+  t.ok(paged > RUNS.numRuns / 8, `${paged} of ${RUNS.numRuns} screens had pages`);
 });
 
 test('a smaller budget is smaller for UCS-2 as well, so that no text fits by a foreign character', async (t) => {
@@ -221,7 +222,7 @@ test('a smaller budget is smaller for UCS-2 as well, so that no text fits by a f
       const plain = [...words].filter((character) => measure(character).alphabet === 'gsm').join('');
       return !fits(words, budget) || fits(plain, budget);
     }),
-    { numRuns: 1_000 },
+    { numRuns: scaled(1_000) },
   );
 });
 
@@ -356,6 +357,7 @@ function bare(words: string): string {
 
 test('documents that lint refuses for their length cannot all be shown, and are shown whole nonetheless', async (t) => {
   let refused = 0;
+  const numRuns = scaled(300, 40);
   fc.assert(
     fc.property(shape.map(menuOf), world, (menu, all) => {
       const tooLong = lint(menu, KNOWN).some(({ level }) => level === 'error');
@@ -366,9 +368,9 @@ test('documents that lint refuses for their length cannot all be shown, and are 
       const words = fillLines(String(wordsOf(node)), scopeOf((pages[0] as Step).state, all));
       return bare(pages.map(({ screen }) => screen.words).join('\n')) === bare(words);
     }),
-    { numRuns: 300 },
+    { numRuns },
   );
-  t.ok(refused > 50, `${refused} of 300 refused`);
+  t.ok(refused > numRuns / 15, `${refused} of ${numRuns} refused`);
 });
 
 test('pages with room for two letters each are refused, and hold the whole text', async (t) => {

@@ -42,8 +42,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     safeguard: 'the drain: what is under way is answered before the exit',
     file: 'src/leaving.ts',
-    from: '    await app.close();\n',
-    to: '    app.server.closeAllConnections();\n',
+    from: '  await app.close();\n',
+    to: '  app.server.closeAllConnections();\n',
     test: 'test/drain.test.ts',
   },
   {

@@ -53,7 +53,7 @@ export function startStorm({ urls, seed, subscribers, dials }: StormOptions): St
   const history: Asked[] = [];
   let stopping = false;
   const subscriber = async (who: number) => {
-    const caller = new Caller(who, randomFrom(seed * 10_007 + who), urls, history);
+    const caller = new Caller(who, randomFrom(seed * 10_007 + who), urls, history, () => stopping);
     for (let dial = 0; dial < dials && !stopping; dial += 1)
       await caller.dial(`storm-${seed}-${who}-${dial}`);
     await caller.settled();
@@ -76,10 +76,18 @@ class Caller {
   readonly #random: () => number;
   readonly #urls: () => string[];
   readonly #history: Asked[];
+  readonly #stopping: () => boolean;
   /** Copies that are still under way, or not yet sent. */
   readonly #late = new Set<Promise<unknown>>();
 
-  constructor(who: number, random: () => number, urls: () => string[], history: Asked[]) {
+  constructor(
+    who: number,
+    random: () => number,
+    urls: () => string[],
+    history: Asked[],
+    stopping: () => boolean,
+  ) {
+    this.#stopping = stopping;
     this.#phone = callerOf(who);
     this.#random = random;
     this.#urls = urls;
@@ -94,8 +102,8 @@ class Caller {
     if (!ended || gateway === 'latest' || this.#random() >= SAME_ID) return;
     // Copies of the first call would be heard in the second one.
     await this.settled();
-    await sleep(AFTER_END_MS);
-    await this.#call(call, 1);
+    for (let waited = 0; waited < AFTER_END_MS && !this.#stopping(); waited += 200) await sleep(200);
+    if (!this.#stopping()) await this.#call(call, 1);
   }
 
   async settled(): Promise<void> {

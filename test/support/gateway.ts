@@ -1,15 +1,18 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import { parse } from 'yaml';
 import { readConfig } from '../../src/config.ts';
-import type { Menu } from '../../src/flow/menu.ts';
+import { Menu } from '../../src/flow/menu.ts';
 import { makeLog } from '../../src/log.ts';
-import { readMenus } from '../../src/menus.ts';
-import { knownOf, SERVICES, type Served, serve } from '../../src/serve.ts';
+import { inWords, SERVICES, type Served, type ServeOptions, serve } from '../../src/serve.ts';
+import { WAIT } from '../../src/sms/senders.ts';
+import { database } from './postgres.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
+const SERVING = join(import.meta.dirname, 'serving.ts');
 /** A cold start of the embedded database on a busy machine; in milliseconds. */
 const START_MS = 60_000;
 
@@ -17,6 +20,16 @@ const START_MS = 60_000;
 export const TEST_KEY = 'k1:0123456789abcdef0123456789abcdef';
 /** log2 of the cost of a PIN's hash in tests: production's 14 would be half of the suite's time. */
 export const TEST_PIN_COST = 4;
+/** How soon a gateway inside this process looks for what it has queued; in milliseconds. */
+export const TEST_WAKE_MS = 25;
+
+/**
+ * Makes a gateway try again at once what could not be delivered, and not give it up: a test is over long before the
+ * two hours or more that the tries take in production.
+ */
+export const TRIED_SOON: ServeOptions = {
+  queue: { wakeMs: 100, backoff: { retryDelayMax: 0 }, retries: 1_000 },
+};
 
 /** A gateway that answers over a real socket. */
 export type Gateway = {
@@ -54,34 +67,67 @@ export function environment(settings: Record<string, string>): Record<string, st
   };
 }
 
-/** Completes the settings: the shared key with `DATABASE_URL`, else a data directory that goes with the test. */
+/** Completes the settings: a data directory that goes with the test, and the shared key with `DATABASE_URL`. */
 function withPlace(t: Test, settings: Record<string, string>): Record<string, string> {
-  const own = { ...settings };
-  if (own.DATABASE_URL === undefined) own.DATA_DIR ??= temporaryDirectory(t);
-  else own.PIN_ENCRYPTION_KEY ??= TEST_KEY;
-  return own;
+  const own = { DATA_DIR: temporaryDirectory(t), ...settings };
+  return settings.DATABASE_URL === undefined ? own : { PIN_ENCRYPTION_KEY: TEST_KEY, ...own };
 }
 
-/** The shipped documents: parsed and checked once for all gateways of a test file. */
+/**
+ * The shipped documents, parsed once for all gateways of a test file. They are not checked here: the check costs half
+ * a second, test/tools.test.ts makes it, and so does every start of a process.
+ */
 let shipped: Menu[] | undefined;
+
+export function shippedMenus(): Menu[] {
+  shipped ??= menusOf(SERVICES);
+  return shipped;
+}
+
+function menusOf(folder: string): Menu[] {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => Menu.parse(parse(readFileSync(join(folder, name, 'menu.yaml'), 'utf8'))));
+}
 
 /**
  * Starts a gateway inside this process, on a free port and a real socket: everything of `src/serve.ts`, without the
  * second and a half that a process costs. It is shut down in the test's teardown, without the pauses of a real exit.
+ * Without `DATABASE_URL` it gets a migrated database of its own on the test's Postgres; the embedded database costs
+ * ten seconds of CPU to make and is opened only for a `DATA_DIR` (see `embeddedDirectory`).
+ * `options` are the seams of `serve`; without them it hashes PINs cheaply and delivers what is queued at once.
  */
-export async function startGateway(t: Test, settings: Record<string, string> = {}): Promise<Gateway> {
-  shipped ??= readMenus(SERVICES, knownOf);
-  const services = shipped.map((menu) => menu.service);
-  const config = readConfig(environment(withPlace(t, settings)), services);
+export async function startGateway(
+  t: Test,
+  settings: Record<string, string> = {},
+  options: ServeOptions = {},
+): Promise<Gateway> {
+  const documents = options.services === undefined ? shippedMenus() : menusOf(options.services);
+  const services = documents.map((menu) => menu.service);
+  const embedded = settings.DATA_DIR !== undefined;
+  const place =
+    embedded || settings.DATABASE_URL ? settings : { DATABASE_URL: (await database(t)).url, ...settings };
+  const config = readConfig(environment(withPlace(t, place)), services);
   let output = '';
   const log = makeLog(config.logLevel, {
     write: (line) => {
       output += line;
     },
   });
+  const start = () =>
+    serve(config, documents, log, {
+      pinCost: TEST_PIN_COST,
+      smsWait: { forMs: WAIT.forMs, everyMs: TEST_WAKE_MS },
+      ...options,
+      queue: { wakeMs: TEST_WAKE_MS, ...options.queue },
+    });
   let served: Served;
   try {
-    served = await serve(config, shipped, log, { pinCost: TEST_PIN_COST });
+    // On a busy machine a connection may take longer than the gateway waits for it.
+    served = await start().catch((error: Error) => {
+      if (!/connection timeout|timeout exceeded|read timeout/.test(error.message)) throw error;
+      return start();
+    });
   } catch (error) {
     throw new Error(`the gateway did not start: ${(error as Error).message}\n${output}`, { cause: error });
   }
@@ -92,6 +138,20 @@ export async function startGateway(t: Test, settings: Record<string, string> = {
   };
   t.teardown(stop);
   return { url: `http://127.0.0.1:${served.port}`, port: served.port, output: () => output, stop };
+}
+
+/** What a start that is refused says, by the lines that it would print, and all that it logged before. */
+export type Refused = { said: string[] | undefined; output: string };
+
+/** Starts a gateway inside this process, which is to be refused. Throws where it starts. */
+export async function refusalOf(t: Test, settings: Record<string, string>): Promise<Refused> {
+  try {
+    await startGateway(t, settings);
+  } catch (error) {
+    const { cause, message } = error as Error;
+    return { said: inWords(cause ?? error), output: message };
+  }
+  throw new Error('the gateway started');
 }
 
 /**
@@ -137,6 +197,19 @@ export async function startProcess(
       await exited;
     },
   };
+}
+
+/**
+ * Starts test/support/serving.ts as a process of its own: a gateway that is killed like any, with the intervals of
+ * `options` instead of production's.
+ */
+export function startQuickProcess(
+  t: Test,
+  settings: Record<string, string> = {},
+  options: ServeOptions = {},
+): Promise<GatewayProcess> {
+  const quick = { pinCost: TEST_PIN_COST, ...options, queue: { wakeMs: TEST_WAKE_MS, ...options.queue } };
+  return startProcess(t, { ...settings, SERVE_OPTIONS: JSON.stringify(quick) }, SERVING);
 }
 
 /** A directory that goes with the test. */

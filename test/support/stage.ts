@@ -3,8 +3,8 @@ import { sql } from 'kysely';
 import type { Test } from 'tap';
 import { type Db, GuardFailed } from '../../src/store/accounts.ts';
 import { type Database, openEmbeddedDatabase, openPostgres } from '../../src/store/database.ts';
-import { migrate } from '../../src/store/migrate.ts';
-import { MIGRATIONS, openDatabase } from './engine.ts';
+import { embeddedDirectory } from './embedded.ts';
+import { openDatabase } from './engine.ts';
 
 export const at = <T>(list: T[], index: number): T => list[index % list.length] as T;
 
@@ -19,9 +19,8 @@ export async function onPostgres(t: Test): Promise<Stage> {
 }
 
 export async function embedded(t: Test): Promise<Stage> {
-  const database = await openEmbeddedDatabase();
+  const database = await openEmbeddedDatabase(await embeddedDirectory(t));
   t.teardown(() => database.close());
-  await migrate(database.kysely, MIGRATIONS);
   return { databases: [database], db: database.kysely };
 }
 

@@ -1,9 +1,10 @@
 /** Where a storm rages: two instances, a provider that has its own troubles, and a database that can be broken. */
 import pg from 'pg';
 import type { Test } from 'tap';
+import type { ServeOptions } from '../../src/serve.ts';
 import { type Asked, callerOf, type Storm, startStorm } from './chaos.ts';
 import { type FakeOptions, fakeAfricasTalking } from './fake-africastalking.ts';
-import { type GatewayProcess, startProcess } from './gateway.ts';
+import { type GatewayProcess, startProcess, startQuickProcess } from './gateway.ts';
 import { eventually } from './phone.ts';
 import { database, type Postgres, startPostgres } from './postgres.ts';
 import { credit, type Shop } from './shop.ts';
@@ -25,6 +26,8 @@ export type StageOptions = {
   /** The server that is about to be broken; else the one that all tests share. */
   server?: Postgres;
   settings?: Record<string, string>;
+  /** Intervals of the instances. Default: production's, by `src/main.ts`. */
+  serve?: ServeOptions;
 };
 
 /** The seed of this run: `FAULTS_SEED`, else another one each time. */
@@ -38,8 +41,9 @@ export async function setStage(t: Test, options: StageOptions = {}): Promise<Sta
     chaos: { fail: 0.1, drop: 0.1, twice: 0.1, truncated: 0.05 },
     ...options.fake,
   });
-  const start = (more: Record<string, string> = {}) =>
-    startProcess(t, {
+  const { serve } = options;
+  const start = (more: Record<string, string> = {}) => {
+    const settings = {
       DATABASE_URL: url,
       DIGEST_KEY,
       OPERATOR_TOKEN: 'a-token-for-this-test',
@@ -49,7 +53,9 @@ export async function setStage(t: Test, options: StageOptions = {}): Promise<Sta
       ...fake.environment,
       ...options.settings,
       ...more,
-    });
+    };
+    return serve === undefined ? startProcess(t, settings) : startQuickProcess(t, settings, serve);
+  };
   const gateways: GatewayProcess[] = await Promise.all([start(), start()]);
   // A pool, because connections are among what is broken.
   const pool = new pg.Pool({ connectionString: url, max: 1, application_name: 'the test' });
