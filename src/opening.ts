@@ -21,7 +21,12 @@ export type Place = {
   keyRing?: KeyRing;
   /** The folder of the migrations of this code. */
   migrations: string;
+  /** Tells a person at a terminal what is being done, before it is begun: the first start takes seconds. */
+  progress?: Progress;
 };
+
+/** Shows one line to a person who waits. */
+export type Progress = (said: string) => void;
 
 /** `notes` say to a person what was opened. */
 export type Opened = { database: Database; ring: KeyRing; notes: string[] };
@@ -30,6 +35,7 @@ export type Opened = { database: Database; ring: KeyRing; notes: string[] };
 export async function openDatabase(place: Place, log: Logger): Promise<Opened> {
   const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
   if (place.databaseUrl !== undefined && place.keyRing !== undefined) {
+    place.progress?.(CONNECTING);
     await patiently(log, () => migrateServer(place.databaseUrl as string, place.migrations));
     return {
       database: openPostgres(place.databaseUrl, onLost, place.databasePooler),
@@ -37,6 +43,7 @@ export async function openDatabase(place: Place, log: Logger): Promise<Opened> {
       notes: ['Postgres by DATABASE_URL'],
     };
   }
+  place.progress?.(preparing(place.dataDir));
   const database = await openEmbeddedDatabase(place.dataDir);
   await migrate(database.kysely, place.migrations);
   const isNew = !(await hasDigestKey(database.kysely));
@@ -52,8 +59,16 @@ export async function openDatabase(place: Place, log: Logger): Promise<Opened> {
   };
 }
 
+const CONNECTING = 'connecting to the database of DATABASE_URL …';
+
+/** What is shown while the embedded database is opened. */
+export function preparing(dataDir: string): string {
+  return `preparing the embedded database in ${dataDir} …`;
+}
+
 /** Migrates, and nothing else. Throws `StartRefused`. */
 export async function migrateAlone(place: Place, log: Logger): Promise<void> {
+  place.progress?.(place.databaseUrl === undefined ? preparing(place.dataDir) : CONNECTING);
   const applied =
     place.databaseUrl === undefined
       ? await migrateEmbedded(place)

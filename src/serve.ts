@@ -19,14 +19,16 @@ import { JSON_GATEWAY } from './gateways/json.ts';
 import { keepHouse } from './housekeeping.ts';
 import { keptToken, tokenFile } from './kept.ts';
 import { type Running, shutDown } from './leaving.ts';
+import { inWords, lookAt } from './listening.ts';
 import { watchMenus } from './menus.ts';
-import { type Opened, openDatabase } from './opening.ts';
+import { type Opened, openDatabase, type Progress } from './opening.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { exchangeSimulator } from './providers/exchange.ts';
 import { twilioTaskRouter } from './providers/twilio.ts';
 import { startQueue } from './queue.ts';
 import { SHAPES } from './services/facts.ts';
 import { type Replies, readReplies } from './sms/replies.ts';
+import { type Row, startTable } from './start-table.ts';
 import type { Book } from './store/ledger.ts';
 import { within } from './store/sql.ts';
 
@@ -53,6 +55,12 @@ export function knownOf(service: string): Known {
 export type ServeOptions = {
   /** log2 of the cost of a new PIN's scrypt hash. Default: `PIN_COST`. */
   pinCost?: number;
+  /** Tells a person what is being done, on a terminal. */
+  progress?: Progress;
+  /** Shows the start to a person, as a table; without it the start is a record of the log. */
+  screen?(table: string): void;
+  /** Files that settings were read from. */
+  settings?: readonly string[];
 };
 
 /** A gateway that listens. */
@@ -65,21 +73,22 @@ export type Served = {
 
 /**
  * Starts a gateway inside this process: opens the database, wires the engine, the queue and the routes, and listens
- * on the configured address. Signals and the exit code are the caller's. Logs the start line when it listens.
- * Throws `StartRefused`, `KeyError`, `WrongKeys`, `DirectoryInUse`, `RightsMissing`, `KeyLost` or a listen error.
+ * on the configured address. Signals and the exit code are the caller's. Says when it listens, at every log level.
+ * Throws `AddressRefused`, `StartRefused`, `KeyError`, `WrongKeys`, `DirectoryInUse`, `RightsMissing`, `KeyLost` or a listen error.
  */
 export async function serve(
   config: Config,
   documents: Menu[],
   log: Logger,
-  { pinCost }: ServeOptions = {},
+  { pinCost, progress, screen, settings = [] }: ServeOptions = {},
 ): Promise<Served> {
   const services = documents.map((menu) => menu.service);
-  const place = { ...config, migrations: MIGRATIONS };
+  const place = { ...config, migrations: MIGRATIONS, ...(progress && { progress }) };
   const replies = readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
+  await lookAt(config);
   const opened = await openDatabase(place, log);
   try {
-    return await serveOn(opened, { config, services, documents, replies, log, pinCost });
+    return await serveOn(opened, { config, services, documents, replies, log, pinCost, screen, settings });
   } catch (error) {
     await opened.database.close();
     throw error;
@@ -93,12 +102,14 @@ type Parts = {
   replies: Replies;
   log: Logger;
   pinCost: number | undefined;
+  screen: ServeOptions['screen'];
+  settings: readonly string[];
 };
 
 /** Wires a gateway on an open database and listens. */
 async function serveOn(
   { database, ring, notes }: Opened,
-  { config, services, documents, replies, log, pinCost }: Parts,
+  { config, services, documents, replies, log, pinCost, screen, settings }: Parts,
 ): Promise<Served> {
   const { kysely } = database;
   const queue = await startQueue(database, (error) =>
@@ -221,24 +232,21 @@ async function serveOn(
     queue,
     database,
   };
-  await app.listen({
-    port: config.port,
-    host: config.host,
-    listenTextResolver: (address) =>
-      startLine(
-        config,
-        address,
-        [
-          ...notes,
-          `SMS and airtime by ${providers.by}`,
-          'shares by the simulator: no exchange is asked',
-          router === undefined
-            ? 'requests for help stay at the desk'
-            : 'requests for help to Twilio TaskRouter',
-        ],
-        made,
-      ),
-  });
+  const addresses = await listen(app, config);
+  const start: Start = {
+    notes,
+    providers: [
+      `SMS and airtime by ${providers.by}`,
+      'shares by the simulator: no exchange is asked',
+      router === undefined ? 'requests for help stay at the desk' : 'requests for help to Twilio TaskRouter',
+    ],
+    settings,
+    ...(made !== undefined && { made }),
+  };
+  if (screen !== undefined) screen(tableOf(config, addresses, start));
+  // The token and the warnings are on it: whatever the level, it is said.
+  else
+    for (const address of addresses) log.child({}, { level: 'info' }).info(startLine(config, address, start));
   const { port } = app.server.address() as AddressInfo;
   return { port, shutDown: (waits) => shutDown(log, running, waits) };
 }
@@ -268,8 +276,36 @@ function madeOperator({ environment, dataDir }: Config): Operator | undefined {
   return { name: 'operator', scopes: new Set(SCOPES), token: keptToken(dataDir) };
 }
 
-function startLine(config: Config, address: string, notes: string[], made?: Operator): string {
-  const warnings: string[] = [];
+/** What a start says besides the configuration. */
+type Start = {
+  /** What was opened. */
+  notes: string[];
+  providers: string[];
+  settings: readonly string[];
+  made?: Operator;
+};
+
+/** Listens, without fastify's own line of the log. Returns the addresses as URLs. Throws `AddressRefused`. */
+async function listen(
+  app: Awaited<ReturnType<typeof buildApp>>['app'],
+  { host, port }: Config,
+): Promise<string[]> {
+  const addresses: string[] = [];
+  const { level } = app.log;
+  app.log.level = 'silent';
+  try {
+    await app.listen({ host, port, listenTextResolver: (address) => `${addresses.push(address)}` });
+  } catch (error) {
+    throw inWords(error, { host, port });
+  } finally {
+    app.log.level = level;
+  }
+  return addresses;
+}
+
+/** What an operator has to know of this configuration, or to change. */
+function warningsOf(config: Config): string[] {
+  const warnings = [...config.warnings];
   if (config.trustedProxies.length > 0)
     warnings.push(`proxies believed: ${config.trustedProxies.join(', ')} (narrow it with TRUSTED_PROXIES)`);
   if (config.environment === 'production') {
@@ -279,11 +315,54 @@ function startLine(config: Config, address: string, notes: string[], made?: Oper
     if (config.rateLimit.allow.empty)
       warnings.push('WARNING set RATE_LIMIT_ALLOW to the networks of your aggregators');
   }
+  return warnings;
+}
+
+/** The start as a record of the log, for machines and for a log that is read later. */
+function startLine(config: Config, address: string, { notes, providers, settings, made }: Start): string {
   const operator =
     config.operators.length > 0
       ? 'operators by token'
       : made === undefined
         ? 'operator routes closed: set OPERATOR_TOKEN'
         : `operator routes read by this machine only; all of them with the token ${made.token} of ${tokenFile(config.dataDir)}`;
-  return [`ussd gateway on ${address}`, config.environment, ...notes, operator, ...warnings].join(' | ');
+  return [
+    `ussd gateway on ${address}`,
+    config.environment,
+    ...notes,
+    ...providers,
+    operator,
+    ...settings.map((file) => `settings of ${file}`),
+    ...warningsOf(config),
+  ].join(' | ');
+}
+
+/** The same for a person at a terminal. */
+function tableOf(config: Config, addresses: string[], { notes, providers, settings, made }: Start): string {
+  const codes = [...config.serviceCodes, ['any other code', config.defaultService] as const];
+  const wide = Math.max(...codes.map(([code]) => code.length));
+  const token: Row[] =
+    made === undefined
+      ? [
+          [
+            'operators',
+            [config.operators.length > 0 ? 'by OPERATOR_TOKEN' : 'routes closed: set OPERATOR_TOKEN'],
+          ],
+        ]
+      : [
+          [
+            'operator token',
+            [made.token, `kept in ${tokenFile(config.dataDir)}; this machine may read without it`],
+          ],
+        ];
+  return startTable(`ussd gateway on ${addresses[0]} (Ctrl-C stops it)`, [
+    ['address', addresses],
+    ['environment', [config.environment]],
+    ['settings', settings.length > 0 ? [`${settings.join(', ')} and the environment`] : []],
+    ['services', codes.map(([code, service]) => `${code.padEnd(wide)}  ${service}`)],
+    ['database', notes],
+    ['providers', providers],
+    ...token,
+    ['warnings', warningsOf(config)],
+  ]);
 }
