@@ -24,8 +24,14 @@ function problem() {
   const here = `this is Node ${process.versions.node} (${process.execPath})`;
   if (found[0] < needed[0] || (found[0] === needed[0] && found[1] < needed[1]))
     return `Node ${needed[0]}.${needed[1]} or newer is needed, and ${here}: ${remedy(project)}`;
-  if (!process.features.typescript)
-    return `a Node that runs TypeScript is needed, and ${here}, built without that or told not to (NODE_OPTIONS): ${remedy(project)}`;
+  if (!process.features.typescript) {
+    const told = (process.env.NODE_OPTIONS || '').split(' ').concat(process.execArgv);
+    const option = told.find((each) => /^--no-(experimental-)?strip-types/.test(each));
+    const built = `a Node that runs TypeScript is needed, and ${here} was built without that`;
+    return option
+      ? `Node is told not to run TypeScript: take away ${option} (NODE_OPTIONS)`
+      : `${built}: ${remedy(project)}`;
+  }
   const missing = Object.keys(project.dependencies).filter((name) => !isInstalled(name));
   if (missing.length > 0) {
     const named =
@@ -56,3 +62,6 @@ if (said !== undefined) {
   process.stderr.write(`ussd gateway cannot start:\n  ${said}\n`);
   process.exit(1);
 }
+// Reading the code alone takes a second, and ten on a busy machine.
+if (process.stderr.isTTY && path.basename(process.argv[1] || '') === 'main.ts')
+  process.stderr.write('loading the gateway …\n');

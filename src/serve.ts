@@ -232,7 +232,11 @@ async function serveOn(
     queue,
     database,
   };
-  const addresses = await listen(app, config);
+  const addresses = await listen(app, config).catch(async (error: unknown) => {
+    running.stopLooking();
+    await queue.stop().catch(() => {});
+    throw error;
+  });
   const start: Start = {
     notes,
     providers: [

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
-import { readConfig } from '../../src/config.ts';
+import { readConfig, SETTINGS } from '../../src/config.ts';
 import type { Menu } from '../../src/flow/menu.ts';
 import { makeLog } from '../../src/log.ts';
 import { readMenus } from '../../src/menus.ts';
@@ -43,6 +43,8 @@ export type GatewayProcess = Gateway & {
 export function environment(settings: Record<string, string>): Record<string, string> {
   const { PATH = '', HOME = '', TMPDIR = '' } = process.env;
   return {
+    // Set to nothing, a setting is not taken from the `.env` of whoever runs the tests.
+    ...Object.fromEntries(SETTINGS.map((name) => [name, ''])),
     PATH,
     HOME,
     ...(TMPDIR && { TMPDIR }),
