@@ -57,7 +57,7 @@ test('a fault is told with its line, every one, and without a value', async (t) 
   for (const [text, expected] of faults) {
     const { problems } = parseEnvFile(text);
     t.equal(problems.length, expected.length, JSON.stringify(text));
-    for (const [at, start] of expected.entries()) t.ok(problems[at]?.startsWith(start), problems[at]);
+    for (const [at, start] of expected.entries()) t.ok(problems[at]?.startsWith(start), start);
     t.notMatch(problems.join(), 'cret');
   }
 });
