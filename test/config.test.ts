@@ -591,7 +591,7 @@ t.test('keys belong to a database', async (t) => {
     refused(
       t,
       { ...settings, PORT: `${first.port}` },
-      /^listen EADDRINUSE: address already in use 127\.0\.0\.1:\d+$/,
+      /^port \d+ is in use, set PORT to another one \(or stop the process that listens on 127\.0\.0\.1:\d+\)$/,
     ),
   );
   await t.test('another key', (t) =>
