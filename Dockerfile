@@ -17,5 +17,6 @@ EXPOSE 3000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/health`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
-# Large pages hold the code of node itself, where the machine has them: 7 % less processor time a turn.
-CMD ["node", "--use-largepages=silent", "src/main.ts"]
+# As `npm start` does, without npm between node and the signals. Large pages hold the code of node itself, where the
+# machine has them: 7 % less processor time a turn. Where it has none, node would print a warning.
+CMD ["sh", "-c", "exec node $(test -r /sys/kernel/mm/transparent_hugepage/enabled && echo --use-largepages=silent) -r ./src/preflight.cjs src/main.ts"]

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
+  existsSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -20,6 +21,8 @@ import { Callers } from './callers.ts';
 import type { Account } from './walks.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
+/** Where Linux says whether it has large pages; node warns where it cannot read it. */
+const LARGE_PAGES = '/sys/kernel/mm/transparent_hugepage/enabled';
 const SERVERS = join(import.meta.dirname, 'servers');
 
 /** A cold start of the embedded database on a busy machine. */
@@ -254,7 +257,8 @@ export class Stage {
     const errors = openSync(complaints, 'a');
     const { PATH = '', HOME = '', TMPDIR } = process.env;
     // As `npm start` does.
-    const child = spawn(process.execPath, ['--use-largepages=silent', ...command], {
+    const pages = existsSync(LARGE_PAGES) ? ['--use-largepages=silent'] : [];
+    const child = spawn(process.execPath, [...pages, ...command], {
       env: { PATH, HOME, ...(TMPDIR && { TMPDIR }), PORT: String(port), HOST: '127.0.0.1', ...settings },
       stdio: ['ignore', 'ignore', errors],
       cwd: this.directory,

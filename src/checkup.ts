@@ -2,6 +2,7 @@ import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync
 import { dirname, join, resolve } from 'node:path';
 import { deadlineIn } from './deadline.ts';
 import { keyFile } from './kept.ts';
+import { type Progress, preparing } from './opening.ts';
 import { examine, examineRedis, type Finding, inLines, ok } from './operator/doctor.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { type KeyRing, parseKeyRing } from './seal/keys.ts';
@@ -29,6 +30,10 @@ export type Examined = {
   africasTalking?: NonNullable<Parameters<typeof chooseProviders>[0]>;
   /** Absent: requests for help stay at the desk. */
   twilio?: object;
+  /** Files that settings were read from. */
+  settings: readonly string[];
+  /** Variables that are not read although they look like a setting. */
+  warnings: readonly string[];
 };
 
 export type CheckupParts = {
@@ -38,6 +43,8 @@ export type CheckupParts = {
   inWords(error: unknown): string[] | undefined;
   /** The folder of the migrations of this code. */
   migrations: string;
+  /** Tells a person at a terminal what is being done. */
+  progress?: Progress;
 };
 
 /**
@@ -68,16 +75,25 @@ export async function report(
   return { code, said: `${inLines(findings)}\n` };
 }
 
-async function examineAll({ read, migrations }: CheckupParts, databaseMs: number): Promise<Finding[]> {
+async function examineAll(
+  { read, migrations, progress }: CheckupParts,
+  databaseMs: number,
+): Promise<Finding[]> {
   const examined = read();
   const redis = examined.redisUrl === undefined ? undefined : examineRedis(examined.redisUrl);
   return [
-    ok('configuration', `is readable (${examined.environment})`),
+    examineConfiguration(examined),
     examineProviders(examined),
     examineGateways(examined),
-    ...(await examineDatabase(examined, migrations, databaseMs)),
+    ...(await examineDatabase(examined, migrations, databaseMs, progress)),
     ...(redis === undefined ? [] : [await redis]),
   ];
+}
+
+function examineConfiguration({ environment, settings, warnings }: Examined): Finding {
+  const files = settings.map((file) => `, with the settings of ${file}`).join('');
+  const found = ok('configuration', `is readable (${environment})${files}`);
+  return warnings.length === 0 ? found : { ...found, state: 'warn', remedy: warnings.join('; ') };
 }
 
 function examineProviders({ africasTalking, twilio, environment }: Examined): Finding {
@@ -138,6 +154,7 @@ async function examineDatabase(
   examined: Examined,
   migrations: string,
   databaseMs: number,
+  progress?: Progress,
 ): Promise<Finding[]> {
   const { databaseUrl, databaseAdminUrl, databasePooler, dataDir, keyRing, digestKey } = examined;
   if (databaseUrl === undefined && !existsSync(join(dataDir, 'postgres'))) return [examinePlace(dataDir)];
@@ -145,6 +162,7 @@ async function examineDatabase(
   const isKept = databaseUrl === undefined && existsSync(file);
   const ring = keyRing ?? (isKept ? parseKeyRing(readFileSync(file, 'utf8').trim()) : undefined);
   let database: Database;
+  if (databaseUrl === undefined) progress?.(preparing(dataDir));
   try {
     database =
       databaseUrl === undefined

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { Config } from './config.ts';
 import { openKeeping } from './engine.ts';
 import { keepHouse } from './housekeeping.ts';
-import { openDatabase, StartRefused } from './opening.ts';
+import { openDatabase, type Progress, StartRefused } from './opening.ts';
 import { COMMANDS } from './operator/commands.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { startQueue } from './queue.ts';
@@ -16,6 +16,7 @@ type Beside = {
   services: string[];
   say(said: string): void;
   pause?(milliseconds: number): Promise<unknown>;
+  progress?: Progress;
 };
 
 /**
@@ -23,7 +24,7 @@ type Beside = {
  * Throws `CommandRefused`, and what opening the database throws (src/opening.ts).
  */
 export async function runCommand(
-  { config, log, services, say, pause }: Beside,
+  { config, log, services, say, pause, progress }: Beside,
   command: string,
   words: string[],
 ): Promise<void> {
@@ -32,7 +33,10 @@ export async function runCommand(
     throw new StartRefused(
       `there is no command ${command}: doctor, migrate, ${Object.keys(COMMANDS).join(', ')}`,
     );
-  const { database, ring } = await openDatabase({ ...config, migrations: MIGRATIONS }, log);
+  const { database, ring } = await openDatabase(
+    { ...config, migrations: MIGRATIONS, ...(progress && { progress }) },
+    log,
+  );
   const queue = await startQueue(database, (error) =>
     log.warn({ err: error }, 'the queue could not reach the database'),
   );

@@ -3,8 +3,10 @@ import { z } from 'zod';
 import { unsendable } from './flow/outgoing.ts';
 import { USUAL_CODES } from './flow/service-code.ts';
 import { measure } from './flow/text.ts';
+import { misspelt } from './misspelt.ts';
 import { isBlockedPort, type Networks, parseNetworks } from './networks.ts';
 import { type KeyRing, parseKey, parseKeyRing } from './seal/keys.ts';
+import { urlProblem } from './urls.ts';
 
 /** What an operator's token opens (RULINGS.md 27). */
 export const SCOPES = ['read', 'send', 'money', 'desk', 'support', 'admin'] as const;
@@ -61,10 +63,13 @@ const yesNo = z
   .default(false);
 const networks = (otherwise: string) => text.default(otherwise).transform(parsed(parseNetworks));
 const url = (...protocols: string[]) =>
-  text.refine(
-    (value) => URL.canParse(value) && protocols.includes(new URL(value).protocol),
-    `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
-  );
+  text
+    .superRefine((value, context) => {
+      const problem = urlProblem(value, protocols);
+      if (problem !== undefined) context.addIssue({ code: 'custom', message: problem });
+    })
+    // Postgres' driver encodes the whole URL again where there is a space in it, and %2F with it.
+    .transform((value) => value.replaceAll(' ', '%20'));
 /** The base of an API: what comes behind the host is kept, but nothing that a path cannot follow. */
 const base = text
   .refine(
@@ -178,8 +183,13 @@ const Environment = z.object({
   TELERIVET_SECRET: text.regex(/^[!-~]{8,200}$/, 'must be 8 to 200 printable ASCII characters').optional(),
 });
 
+/** The names of all variables that are read. */
+export const SETTINGS: readonly string[] = Object.keys(Environment.shape);
+
 /** What the process runs with. */
 export type Config = {
+  /** Variables that are not read although they look like a setting; one line each, for the start line. */
+  warnings: string[];
   environment: 'development' | 'test' | 'production';
   port: number;
   host: string;
@@ -278,9 +288,12 @@ export function readConfig(
   if (production) problems.push(...withoutTls(set, 'DATABASE_URL'), ...withoutTls(set, 'DATABASE_ADMIN_URL'));
   problems.push(...without(set, 'DATABASE_ADMIN_URL', 'DATABASE_URL'));
   problems.push(...unknownServices(set, services), ...damaged(set));
-  if (!result.success || problems.length > 0) throw new ConfigError(problems);
+  const warnings = misspelt(set, SETTINGS);
+  // A slip in a name is often why another one is missing.
+  if (!result.success || problems.length > 0) throw new ConfigError([...problems, ...warnings]);
   const env = result.data;
   return {
+    warnings,
     environment: env.NODE_ENV,
     port: env.PORT,
     host: env.HOST ?? (production ? '0.0.0.0' : '127.0.0.1'),

@@ -24,7 +24,12 @@ export type Place = {
   keyRing?: KeyRing;
   /** The folder of the migrations of this code. */
   migrations: string;
+  /** Tells a person at a terminal what is being done, before it is begun: the first start takes seconds. */
+  progress?: Progress;
 };
+
+/** Shows one line to a person who waits. */
+export type Progress = (said: string) => void;
 
 /** `notes` say to a person what was opened. */
 export type Opened = { database: Database; ring: KeyRing; notes: string[] };
@@ -36,6 +41,7 @@ export type Opened = { database: Database; ring: KeyRing; notes: string[] };
 export async function openDatabase(place: Place, log: Logger, connectMs?: number): Promise<Opened> {
   const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
   if (place.databaseUrl !== undefined && place.keyRing !== undefined) {
+    place.progress?.(CONNECTING);
     await patiently(log, () => migrateOn(place, place.databaseUrl as string, connectMs));
     if (place.databaseAdminUrl !== undefined) await installQueue(place.databaseAdminUrl);
     return {
@@ -44,6 +50,7 @@ export async function openDatabase(place: Place, log: Logger, connectMs?: number
       notes: ['Postgres by DATABASE_URL'],
     };
   }
+  place.progress?.(preparing(place.dataDir));
   const database = await openEmbeddedDatabase(place.dataDir);
   await migrate(database.kysely, place.migrations);
   const isNew = !(await hasDigestKey(database.kysely));
@@ -59,9 +66,17 @@ export async function openDatabase(place: Place, log: Logger, connectMs?: number
   };
 }
 
+const CONNECTING = 'connecting to the database of DATABASE_URL …';
+
+/** What is shown while the embedded database is opened. */
+export function preparing(dataDir: string): string {
+  return `preparing the embedded database in ${dataDir} …`;
+}
+
 /** Migrates, and nothing else. Throws `StartRefused`. */
 export async function migrateAlone(place: Place, log: Logger): Promise<void> {
   const { databaseUrl } = place;
+  place.progress?.(databaseUrl === undefined ? preparing(place.dataDir) : CONNECTING);
   const applied =
     databaseUrl === undefined
       ? await migrateEmbedded(place)

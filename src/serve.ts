@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { bind } from './bindings.ts';
-import { type Config, ConfigError, type Operator, SCOPES } from './config.ts';
+import { type Config, type Operator, SCOPES } from './config.ts';
 import { airtimeDelivery } from './effects/buy-airtime.ts';
 import { EFFECTS, NEED_PHONE, QUIET } from './effects/effect.ts';
 import { taskDelivery, tellUntold } from './effects/open-task.ts';
@@ -17,24 +17,21 @@ import { route } from './flow/service-code.ts';
 import { AFRICASTALKING } from './gateways/africastalking.ts';
 import { JSON_GATEWAY } from './gateways/json.ts';
 import { HousekeepingFailed, keepHouse } from './housekeeping.ts';
-import { KeyLost, keptToken, tokenFile } from './kept.ts';
+import { keptToken } from './kept.ts';
 import { type Running, shutDown } from './leaving.ts';
-import { MenuError, watchMenus } from './menus.ts';
-import { type Opened, openDatabase, StartRefused } from './opening.ts';
-import { CommandRefused } from './operator/commands.ts';
+import { asRefusal, lookAt } from './listening.ts';
+import { watchMenus } from './menus.ts';
+import { type Opened, openDatabase, type Progress } from './opening.ts';
 import { runReconciliation } from './operator/reconcile.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { exchangeSimulator } from './providers/exchange.ts';
 import { twilioTaskRouter } from './providers/twilio.ts';
 import { type QueueSettings, startQueue } from './queue.ts';
-import { KeyError } from './seal/keys.ts';
 import { SHAPES } from './services/facts.ts';
-import { type Replies, RepliesError, readReplies } from './sms/replies.ts';
-import { DirectoryInUse } from './store/embedded.ts';
+import { type Replies, readReplies } from './sms/replies.ts';
+import { type Start, startLine, startScreen } from './start-line.ts';
 import type { FarTaskTimes } from './store/far-tasks.ts';
-import { WrongKeys } from './store/keyring.ts';
 import type { Book } from './store/ledger.ts';
-import { RightsMissing } from './store/migrate.ts';
 import { simulatedTill } from './store/reconciliation.ts';
 import { within } from './store/sql.ts';
 
@@ -79,6 +76,12 @@ export type ServeOptions = {
   routerMs?: number;
   /** How long one process speaks to the task router about a task. Default: those of `src/store/far-tasks.ts`. */
   farTaskTimes?: FarTaskTimes;
+  /** Tells a person what is being done, on a terminal. */
+  progress?: Progress;
+  /** Shows the start to a person, as a table; without it the start is a record of the log. */
+  screen?(table: string): void;
+  /** Files that settings were read from. */
+  settings?: readonly string[];
 };
 
 /** A gateway that listens. */
@@ -91,8 +94,8 @@ export type Served = {
 
 /**
  * Starts a gateway inside this process: opens the database, wires the engine, the queue and the routes, and listens
- * on the configured address. Signals and the exit code are the caller's. Logs the start line when it listens.
- * Throws `StartRefused`, `KeyError`, `WrongKeys`, `DirectoryInUse`, `RightsMissing`, `KeyLost` or a listen error.
+ * on the configured address. Signals and the exit code are the caller's. Says when it listens, at every log level.
+ * Throws `AddressRefused`, `StartRefused`, `KeyError`, `WrongKeys`, `DirectoryInUse`, `RightsMissing`, `KeyLost` or a listen error.
  */
 export async function serve(
   config: Config,
@@ -101,8 +104,10 @@ export async function serve(
   options: ServeOptions = {},
 ): Promise<Served> {
   const services = documents.map((menu) => menu.service);
-  const place = { ...config, migrations: MIGRATIONS };
+  const { progress } = options;
+  const place = { ...config, migrations: MIGRATIONS, ...(progress && { progress }) };
   const replies = readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
+  await lookAt(config);
   const opened = await openDatabase(place, log, options.connectMs);
   const started: Undo[] = [() => opened.database.close()];
   try {
@@ -280,24 +285,22 @@ async function serveOn(
   };
   started.push(stopTimers);
   const running: Running = { app, drain, stopLooking: stopTimers, queue, database };
-  await app.listen({
-    port: config.port,
-    host: config.host,
-    listenTextResolver: (address) =>
-      startLine(
-        config,
-        address,
-        [
-          ...notes,
-          `SMS and airtime by ${providers.by}`,
-          'shares by the simulator: no exchange is asked',
-          router === undefined
-            ? 'requests for help stay at the desk'
-            : 'requests for help to Twilio TaskRouter',
-        ],
-        made,
-      ),
-  });
+  const addresses = await listen(app, config);
+  const start: Start = {
+    notes,
+    providers: [
+      `SMS and airtime by ${providers.by}`,
+      'shares by the simulator: no exchange is asked',
+      router === undefined ? 'requests for help stay at the desk' : 'requests for help to Twilio TaskRouter',
+    ],
+    settings: options.settings ?? [],
+    ...(made !== undefined && { made }),
+  };
+  const { screen } = options;
+  if (screen !== undefined) screen(startScreen(config, addresses, start));
+  // The token and the warnings are on it: whatever the level, it is said.
+  else
+    for (const address of addresses) log.child({}, { level: 'info' }).info(startLine(config, address, start));
   const { port } = app.server.address() as AddressInfo;
   return { port, shutDown: (waits) => shutDown(log, running, waits) };
 }
@@ -327,39 +330,20 @@ function madeOperator({ environment, dataDir }: Config): Operator | undefined {
   return { name: 'operator', scopes: new Set(SCOPES), token: keptToken(dataDir) };
 }
 
-function startLine(config: Config, address: string, notes: string[], made?: Operator): string {
-  const warnings: string[] = [];
-  if (config.trustedProxies.length > 0)
-    warnings.push(`proxies believed: ${config.trustedProxies.join(', ')} (narrow it with TRUSTED_PROXIES)`);
-  if (config.environment === 'production') {
-    if (config.gatewayAllow.empty && config.callbackSecret === undefined) {
-      warnings.push(
-        'WARNING anybody may call the gateway routes, and callbacks are dropped: set GATEWAY_ALLOW or CALLBACK_SECRET',
-      );
-    }
-    if (config.rateLimit.allow.empty)
-      warnings.push('WARNING set RATE_LIMIT_ALLOW to the networks of your aggregators');
+/** Listens, without fastify's own line of the log. Returns the addresses as URLs. Throws `AddressRefused`. */
+async function listen(
+  app: Awaited<ReturnType<typeof buildApp>>['app'],
+  { host, port }: Config,
+): Promise<string[]> {
+  const addresses: string[] = [];
+  const { level } = app.log;
+  app.log.level = 'silent';
+  try {
+    await app.listen({ host, port, listenTextResolver: (address) => `${addresses.push(address)}` });
+  } catch (error) {
+    throw asRefusal(error, { host, port });
+  } finally {
+    app.log.level = level;
   }
-  const operator =
-    config.operators.length > 0
-      ? 'operators by token'
-      : made === undefined
-        ? 'operator routes closed: set OPERATOR_TOKEN'
-        : `operator routes read by this machine only; all of them with the token ${made.token} of ${tokenFile(config.dataDir)}`;
-  return [`ussd gateway on ${address}`, config.environment, ...notes, operator, ...warnings].join(' | ');
-}
-
-/**
- * Returns the lines to print where the person who started this can mend the fault of a start or a command, else
- * undefined.
- */
-export function inWords(error: unknown): string[] | undefined {
-  const listed = [ConfigError, MenuError, RepliesError].find((kind) => error instanceof kind);
-  if (listed !== undefined) return (error as { problems: string[] }).problems;
-  const plain = [KeyError, WrongKeys, DirectoryInUse, RightsMissing, KeyLost, StartRefused, CommandRefused];
-  if (plain.some((kind) => error instanceof kind)) return [(error as Error).message];
-  // A port that is taken, a directory that cannot be made; a user or a database that the server does not
-  // know (classes 28 and 3D). These name addresses and users, nothing secret.
-  const { syscall, code = '', message } = error as NodeJS.ErrnoException;
-  return syscall !== undefined || /^(28|3D)/.test(code) ? [message] : undefined;
+  return addresses;
 }

@@ -7,7 +7,7 @@ import type { Readable } from 'node:stream';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { ConfigError, readConfig } from '../src/config.ts';
-import { inWords } from '../src/serve.ts';
+import { inWords } from '../src/in-words.ts';
 import { hold } from '../src/store/embedded.ts';
 import { embeddedDirectory } from './support/embedded.ts';
 import {
@@ -604,7 +604,7 @@ t.test('keys belong to a database', async (t) => {
     refused(
       t,
       { ...settings, PORT: `${first.port}` },
-      /^listen EADDRINUSE: address already in use 127\.0\.0\.1:\d+$/,
+      /^port \d+ is in use, set PORT to another one \(or stop the process that listens on 127\.0\.0\.1:\d+\)$/,
     ),
   );
   await t.test('another key', (t) =>

@@ -6,8 +6,9 @@ import pg from 'pg';
 import { type Test, test } from 'tap';
 import { report } from '../src/checkup.ts';
 import { readConfig } from '../src/config.ts';
+import { inWords } from '../src/in-words.ts';
 import { startQueue } from '../src/queue.ts';
-import { inWords, MIGRATIONS } from '../src/serve.ts';
+import { MIGRATIONS } from '../src/serve.ts';
 import { embeddedDirectory } from './support/embedded.ts';
 import { openDatabase } from './support/engine.ts';
 import { environment, shippedMenus, startGateway, TEST_KEY, temporaryDirectory } from './support/gateway.ts';
@@ -29,7 +30,10 @@ const unhurried = (said: string) =>
 async function doctor(settings: Record<string, string>, databaseMs?: number): Promise<Ran> {
   const began = performance.now();
   const services = shippedMenus().map((menu) => menu.service);
-  const read = () => readConfig(environment({ PIN_ENCRYPTION_KEY: TEST_KEY, ...settings }), services);
+  const read = () => ({
+    ...readConfig(environment({ PIN_ENCRYPTION_KEY: TEST_KEY, ...settings }), services),
+    settings: [],
+  });
   const ran = await report({ read, inWords, migrations: MIGRATIONS }, databaseMs);
   return { ...ran, said: unhurried(ran.said), took: performance.now() - began };
 }

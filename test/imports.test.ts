@@ -34,7 +34,12 @@ const MAY: Record<string, string[]> = {
   desk: ['store', 'guard.ts', 'listed.ts'],
   operator: ['flow', 'seal', 'store', 'effects', 'guard.ts', 'listed.ts'],
   'bindings.ts': ['flow', 'seal', 'store', 'effects', 'sms', 'queue.ts', 'engine.ts'],
-  'config.ts': ['flow', 'seal', 'networks.ts'],
+  'misspelt.ts': [],
+  'urls.ts': [],
+  'env-file.ts': [],
+  'listening.ts': [],
+  'start-table.ts': [],
+  'config.ts': ['flow', 'seal', 'networks.ts', 'misspelt.ts', 'urls.ts'],
   'locate.ts': ['flow', 'seal', 'store'],
   'turn.ts': ['flow', 'seal', 'store', 'menus.ts', 'locate.ts', 'hear.ts', 'commit.ts', 'resume.ts'],
   'engine.ts': ['flow', 'services', 'store', 'effects', 'seal', 'menus.ts', 'judge.ts', 'turn.ts'],
@@ -42,7 +47,7 @@ const MAY: Record<string, string[]> = {
   'kept.ts': [],
   'opening.ts': ['seal', 'store', 'kept.ts', 'queue.ts'],
   'leaving.ts': ['store', 'queue.ts'],
-  'checkup.ts': ['seal', 'store', 'providers', 'operator', 'deadline.ts', 'kept.ts'],
+  'checkup.ts': ['seal', 'store', 'providers', 'operator', 'deadline.ts', 'kept.ts', 'opening.ts'],
   // What people use beside the running service: `main.ts` imports none of it.
   tools: [
     'flow',

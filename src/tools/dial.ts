@@ -101,6 +101,7 @@ function connect(): Promise<Line> | Line {
     giveUp(`there is no service ${name}: ${found.map(({ service }) => service).join(', ')}`);
   if (chosen.read.menu === undefined) giveUp(chosen.read.problems.join('\n'));
   const { menu } = chosen.read;
+  if (process.stderr.isTTY) process.stderr.write('preparing a database in memory …\n');
   return lineHere({ menu, code, phone: words.phone, ...language(menu) });
 }
 

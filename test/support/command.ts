@@ -1,7 +1,7 @@
 import { runCommand } from '../../src/command.ts';
 import { readConfig } from '../../src/config.ts';
+import { inWords } from '../../src/in-words.ts';
 import { makeLog } from '../../src/log.ts';
-import { inWords } from '../../src/serve.ts';
 import { environment, shippedMenus, TEST_KEY } from './gateway.ts';
 
 /** What a command came to, as its process would tell it: exit code, standard output and the lines of a refusal. */

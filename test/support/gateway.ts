@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { parse } from 'yaml';
-import { readConfig } from '../../src/config.ts';
+import { readConfig, SETTINGS } from '../../src/config.ts';
 import { Menu } from '../../src/flow/menu.ts';
+import { inWords } from '../../src/in-words.ts';
 import { makeLog } from '../../src/log.ts';
-import { inWords, SERVICES, type Served, type ServeOptions, serve } from '../../src/serve.ts';
+import { SERVICES, type Served, type ServeOptions, serve } from '../../src/serve.ts';
 import { WAIT } from '../../src/sms/senders.ts';
 import { database } from './postgres.ts';
 
@@ -56,6 +57,8 @@ export type GatewayProcess = Gateway & {
 export function environment(settings: Record<string, string>): Record<string, string> {
   const { PATH = '', HOME = '', TMPDIR = '', NODE_COMPILE_CACHE = '' } = process.env;
   return {
+    // Set to nothing, a setting is not taken from the `.env` of whoever runs the tests.
+    ...Object.fromEntries(SETTINGS.map((name) => [name, ''])),
     PATH,
     HOME,
     ...(TMPDIR && { TMPDIR }),
