@@ -219,7 +219,7 @@ t.test('the compose file keeps its containers apart and small', async (t) => {
       driver: z.literal('json-file'),
       options: z.object({ 'max-size': z.string(), 'max-file': z.string() }),
     }),
-    privileged: z.undefined(),
+    privileged: z.literal(false).optional(),
     ports: z.array(z.string().regex(/^127\.0\.0\.1:/, 'this machine only')).optional(),
   });
   const text = read('docker-compose.yml');
