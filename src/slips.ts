@@ -46,7 +46,9 @@ export function slipsIn(schema: z.ZodType, yaml: Yaml, file: string, vocabulary:
     ...found,
     ...others.map(({ path, message }) => ({ path, problem: message, line: yaml.lineOf(path) })),
   ];
-  const inOrder = slips.toSorted((a, b) => Number(a.line.slice(1)) - Number(b.line.slice(1)));
+  // What is missing from the whole document has no line, and is said last.
+  const rank = ({ line }: Slip) => (line === '' ? Number.MAX_SAFE_INTEGER : Number(line.slice(1)));
+  const inOrder = slips.toSorted((a, b) => rank(a) - rank(b));
   const lines = inOrder.map(
     ({ path, problem, line }) => `${file}${line}: ${path.join('.') || 'document'}: ${problem}`,
   );

@@ -190,7 +190,7 @@ t.test('shares and money', async (t) => {
     250_000n,
     undefined,
   ]);
-  for (const text of ['', ' ', '.', ',', '-1', '+1', '1e3', '1,2,3', '1.0000001', '1234567890', '٣', 'all'])
+  for (const text of ['', ' ', '.', ',', '-1', '+1', '1e3', '1,2,3', '1.0000001', '1234567890', 'all'])
     t.equal(typedUnits(text), undefined, `"${text}" is no number of shares`);
 });
 
