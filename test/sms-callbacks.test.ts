@@ -278,7 +278,7 @@ t.test('rubbish is counted, dropped, and changes nothing', async (t) => {
   const phoneNumber = '+254711000111';
   const message = messageOf(phoneNumber, 'Hello');
   const report = { id: 'ATXid_1', status: 'Success', phoneNumber };
-  const optOut = { senderId: 'MyBrand', phoneNumber };
+  const optOut = { phoneNumber, senderId: 'MyBrand' };
   const subscription = { phoneNumber, shortCode: '12345', keyword: 'NEWS', updateType: 'addition' };
   const numbers = [
     undefined,
