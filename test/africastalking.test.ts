@@ -243,6 +243,7 @@ t.test('the reference, its demo, and how it is answered', async (t) => {
     const sent = (fields: Fields, way = JSON_TYPE) =>
       ask(`${url}/ussd/session`, { method: 'POST', headers: way, body: JSON.stringify(fields) });
     t.equal((await sent(bare)).body.toString(), MAIN, 'a missing text is empty, in JSON');
+    t.equal((await sent({ ...bare, text: null })).body.toString(), MAIN, 'and so is null (RULINGS.md 39)');
     const form = new URLSearchParams({ ...bare, sessionId: newSession() } as Record<string, string>);
     const inForm = await ask(`${url}/ussd/session`, { method: 'POST', headers: FORM, body: `${form}` });
     t.equal(inForm.body.toString(), MAIN, 'and in a form');
@@ -251,7 +252,6 @@ t.test('the reference, its demo, and how it is answered', async (t) => {
       MAIN,
     );
     for (const wrong of [
-      { text: null },
       { text: 1 },
       { text: ['1'] },
       { text: '1\n' },
@@ -278,7 +278,7 @@ t.test('the reference, its demo, and how it is answered', async (t) => {
     const metrics = await (await fetch(`${url}/metrics`)).text();
     t.match(
       metrics,
-      /ussd_turns_total\{gateway="africastalking",outcome="invalid"\} 13/,
+      /ussd_turns_total\{gateway="africastalking",outcome="invalid"\} 12/,
       'counted as its own',
     );
   });
