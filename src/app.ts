@@ -45,11 +45,11 @@ const BODY_BYTES = 8 * 1024;
 /** Headers and bodies that take longer are cut off; Node only looks every so often, hence the interval. */
 const SLOW_MS = 8_000;
 const LOOK_FOR_SLOW_MS = 1_000;
-const TOO_LONG_WORDS = JSON.stringify({ error: 'The URL and the headers are longer than 16 KiB: use POST' });
+const TOO_LONG_WORDS = 'The URL and the headers are longer than 16 KiB: use POST';
 const TOO_LONG = [
   'HTTP/1.1 431 Request Header Fields Too Large',
   'Connection: close',
-  'Content-Type: application/json; charset=utf-8',
+  'Content-Type: text/plain; charset=utf-8',
   `Content-Length: ${TOO_LONG_WORDS.length}`,
   '',
   TOO_LONG_WORDS,

@@ -336,7 +336,7 @@ t.test('senders of bulk SMS: ten SMS in any script, by GET and by POST', async (
     headers: BEARER,
   });
   t.equal(tooLong.status, 431, 'a URL that is too long is said to be');
-  t.match(JSON.parse(tooLong.body.toString()), { error: /POST/ });
+  t.match(tooLong.body.toString(), /POST/);
 });
 
 t.test('a queue that only fails is seen in the log, once a minute', async (t) => {
