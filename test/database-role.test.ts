@@ -28,7 +28,7 @@ const SETTINGS = {
   ttl: 180_000,
 };
 
-const { url: superuser } = await database(t);
+const { url: superuser } = await database(t, { empty: true });
 const name = new URL(superuser).pathname.slice(1);
 const [owner, app] = [`owner_${name}`, `app_${name}`];
 const as = (role: string) => {

@@ -183,6 +183,11 @@ const TABLES: Record<string, { of?: string; columns: Record<string, Column> }> =
     of: `phone = $1`,
     columns: { phone: DIGEST, sealed: opens('sealed', byText('lookups.sealed', 'id')) },
   },
+  // Sales without a phone, comparisons and housekeeping: nothing of a person.
+  airtime_strays: { columns: {} },
+  airtime_simulated: { columns: {} },
+  airtime_reconciliations: { columns: {} },
+  housekeeping: { columns: {} },
   service_switches: { columns: {} },
   tasks: {
     of: `phone = $1`,

@@ -605,7 +605,7 @@ for (const [name, open] of [
     });
 
     await t.test('any orders in any interleaving', async (t) => {
-      await anyOrders(t, await openDesk(stage), name === 'Postgres' ? 2_000 : 300);
+      await anyOrders(t, await openDesk(stage), name === 'Postgres' ? scaled(2_000) : scaled(300));
     });
 
     await t.test('facts', (t) => facts(t, stage));

@@ -494,7 +494,7 @@ t.test('bad input: 400 and the field, nothing executed', async (t) => {
       'choice',
       { sessionId: session.sessionId, choice },
     ]),
-    ...[null, '', 'a b', 1.5, 'x'.repeat(101), [1]].map((requestId): [string, string, unknown] => [
+    ...['', 'a b', 1.5, 'x'.repeat(101), [1]].map((requestId): [string, string, unknown] => [
       PROCESS,
       'requestId',
       { sessionId: session.sessionId, choice: 1, requestId },

@@ -91,6 +91,8 @@ export async function telerivet(
   const asleep = new SharedArrayBuffer(4);
   const requests = new MessageChannel();
   const worker = new Worker(new URL(import.meta.url), {
+    // Not the loaders of the test's own process, which would put a second tap in the thread.
+    execArgv: [],
     workerData: { telerivet: { asleep, requests: requests.port2 } },
     transferList: [requests.port2],
   });
