@@ -10,9 +10,13 @@ t.jobs = Number(jobs);
 t.setTimeout(0);
 // Under its own name the filter would be applied to the names of the files as well.
 const grep = process.env.USSD_TEST_GREP;
-const env = grep === undefined ? process.env : { ...process.env, TAP_GREP: grep };
+const env = {
+  ...process.env,
+  USSD_FILE_LIMIT_MS: limit,
+  ...(grep !== undefined && { TAP_GREP: grep }),
+};
 for (const file of files) {
-  const options = { buffered: true, timeout: Number(limit), diagnostic: false };
+  const options = { buffered: true, diagnostic: false };
   const words = [`--import=${new URL('limit.ts', import.meta.url)}`, file];
   t.spawn(process.execPath, words, { ...options, env, stdio: ['ignore', 'pipe', 'inherit'] }, file);
 }

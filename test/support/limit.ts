@@ -3,27 +3,45 @@ import t from 'tap';
 
 /** A test that takes longer hangs; in milliseconds. The long tier allows more (test/support/run.ts). */
 const TEST_MS = Number(process.env.USSD_TEST_LIMIT_MS ?? 60_000);
-/** How long a file with a hung test may go on after its last test, for its teardown; in milliseconds. */
-const AFTER_MS = 20_000;
+/** A file that takes longer hangs; in milliseconds. */
+const FILE_MS = Number(process.env.USSD_FILE_LIMIT_MS ?? 240_000);
+/** How long a file may have nothing to do before it ends; in milliseconds. */
+const IDLE_MS = 3_000;
 
-// The file as a whole has no limit of its own here; its runner has one.
+// The file has a limit of its own: what is still running then is told, and the process ends.
 t.setTimeout(0);
+setTimeout(() => {
+  t.fail(`the file has not ended after ${FILE_MS} ms`);
+  process.exit(1);
+}, FILE_MS).unref();
 
-/** How many tests have begun. */
-let begun = 0;
-let hung = false;
+const running = new Set<object>();
+let idleSince: number | undefined;
 t.beforeEach((test) => {
-  begun += 1;
+  running.add(test);
   test.setTimeout(TEST_MS);
-  test.on('timeout', () => {
-    hung = true;
-  });
+  // Of a test that ran into its limit tap tells nothing here.
+  setTimeout(() => running.delete(test), TEST_MS + 1_000).unref();
 });
-t.afterEach(() => {
-  if (!hung) return;
-  const seen = begun;
-  // What a hung test left open (a timer, a socket) would keep the process until the runner's limit.
-  setTimeout(() => {
-    if (begun === seen) process.exit(1);
-  }, AFTER_MS).unref();
+t.afterEach((test) => {
+  running.delete(test);
 });
+
+/**
+ * Ends the file when no test runs and nothing but timers is left. A closed PGlite keeps one of Postgres' own (its
+ * statistics, every 10 s) for ever, and so may a test that hung; without this they would keep the process.
+ */
+setInterval(() => {
+  // The pipes are the standard streams; pipes to another program come with its process.
+  const timersOnly = process
+    .getActiveResourcesInfo()
+    .every((kind) => /^(Timeout|PipeWrap|TTYWrap)$/.test(kind));
+  if (running.size > 0 || !timersOnly) {
+    idleSince = undefined;
+    return;
+  }
+  idleSince ??= performance.now();
+  if (performance.now() - idleSince < IDLE_MS) return;
+  t.end();
+  process.exit(t.passing() ? 0 : 1);
+}, 500).unref();
