@@ -50,6 +50,7 @@ const MAY: Record<string, string[]> = {
   'checkup.ts': ['seal', 'store', 'providers', 'operator', 'deadline.ts', 'kept.ts', 'opening.ts'],
   // What people use beside the running service: `main.ts` imports none of it.
   tools: [
+    'queue.ts',
     'flow',
     'services',
     'gateways',

@@ -1,4 +1,5 @@
 /** Loaded in front of every test file: no test runs for longer than a minute, and a file that hung ends. */
+import { pathToFileURL } from 'node:url';
 import t from 'tap';
 
 /** A test that takes longer hangs; in milliseconds. The long tier allows more (test/support/run.ts). */
@@ -6,7 +7,7 @@ const TEST_MS = Number(process.env.USSD_TEST_LIMIT_MS ?? 60_000);
 /** A file that takes longer hangs; in milliseconds. */
 const FILE_MS = Number(process.env.USSD_FILE_LIMIT_MS ?? 240_000);
 /** How long a file may have nothing to do before it ends; in milliseconds. */
-const IDLE_MS = 3_000;
+const IDLE_MS = 4_000;
 
 // The file has a limit of its own: what is still running then is told, and the process ends.
 t.setTimeout(0);
@@ -16,6 +17,18 @@ setTimeout(() => {
 }, FILE_MS).unref();
 
 const running = new Set<object>();
+/** Whether every test of the file has been declared: its module has been evaluated to the end. */
+let declared = false;
+setImmediate(() => {
+  const file = pathToFileURL(process.argv[1] ?? '').href;
+  // The same module that Node runs as the main one, not a second copy. What it throws is told by Node itself.
+  import(file).then(
+    () => {
+      declared = true;
+    },
+    () => {},
+  );
+});
 let idleSince: number | undefined;
 t.beforeEach((test) => {
   running.add(test);
@@ -36,7 +49,7 @@ setInterval(() => {
   const timersOnly = process
     .getActiveResourcesInfo()
     .every((kind) => /^(Timeout|PipeWrap|TTYWrap)$/.test(kind));
-  if (running.size > 0 || !timersOnly) {
+  if (!declared || running.size > 0 || !timersOnly) {
     idleSince = undefined;
     return;
   }
