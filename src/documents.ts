@@ -51,7 +51,7 @@ export function readYaml(source: string | Uint8Array, file: string): Read {
     };
   }
   const yaml = yamlOf(document, plain, lineAt);
-  const found = [...foreignKeys(document), ...unsendables(document)];
+  const found = [...foreignKeys(document), ...repeatedKeys(document, lineAt), ...unsendables(document)];
   if (found.length === 0) return yaml;
   return { problems: found.map(({ at, problem }) => `${file}${lineAt(at)}: ${problem}`) };
 }
@@ -309,6 +309,29 @@ function foreignKeys(document: Document): Slip[] {
           at: (key as { range?: [number] } | null)?.range?.[0] ?? 0,
           problem: 'a map or a list stands as a key: put a text that begins with a bracket in quotes',
         });
+    },
+  });
+  return slips;
+}
+
+/** Keys that YAML tells apart and a map of ours does not: 20880 and "20880". */
+function repeatedKeys(document: Document, lineAt: (offset?: number) => string): Slip[] {
+  const slips: Slip[] = [];
+  visit(document, {
+    Map: (_, { items }) => {
+      const seen = new Map<string, number>();
+      for (const { key } of items) {
+        if (!isScalar(key)) continue;
+        const name = String(key.value);
+        const [at = 0] = key.range ?? [];
+        const first = seen.get(name);
+        if (first === undefined) seen.set(name, at);
+        else
+          slips.push({
+            at,
+            problem: `${name} stands twice in the same map (first in line ${lineAt(first).slice(1)}): rename one of them, or remove it`,
+          });
+      }
     },
   });
   return slips;

@@ -283,7 +283,9 @@ t.test('the check is before every program, and Node 14 can parse it', async (t) 
   };
   const programs = Object.entries(scripts).filter(([, script]) => /\.ts\b/.test(script));
   t.ok(programs.length > 20);
-  for (const [name, script] of programs) t.match(script, /(-r |^node )\.?\/?src\/preflight\.cjs/, name);
+  // `prepare` runs under any Node and ends without a word where it cannot.
+  for (const [name, script] of programs.filter(([name]) => name !== 'prepare'))
+    t.match(script, /(-r |^node )\.?\/?src\/preflight\.cjs/, name);
   const large = '$(test -r /sys/kernel/mm/transparent_hugepage/enabled && echo --use-largepages=silent)';
   t.match(
     scripts.start,

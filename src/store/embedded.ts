@@ -6,6 +6,7 @@ import {
   constants as fsConstants,
   linkSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -15,6 +16,7 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PGlite } from '@electric-sql/pglite';
@@ -38,8 +40,7 @@ const EXTENSIONS = { pg_trgm };
 export async function openEmbedded(
   directory?: string,
 ): Promise<{ pglite: PGlite; release(): Promise<void> }> {
-  if (directory === undefined)
-    return { pglite: await PGlite.create({ extensions: EXTENSIONS }), release: async () => {} };
+  if (directory === undefined) return openTemporary();
   makePrivate(directory);
   const lock = join(directory, 'lock');
   hold(lock, directory);
@@ -58,6 +59,17 @@ export async function openEmbedded(
     await release();
     throw error;
   }
+}
+
+/** Opens a database that leaves nothing behind: a copy of the snapshot in a temporary directory, else in memory. */
+async function openTemporary(): Promise<{ pglite: PGlite; release(): Promise<void> }> {
+  const directory = mkdtempSync(join(tmpdir(), 'ussd-embedded-'));
+  const remove = () => rmSync(directory, { recursive: true, force: true });
+  process.once('exit', remove);
+  const data = join(directory, 'postgres');
+  copySnapshot(data);
+  const pglite = await PGlite.create(existsSync(data) ? data : 'memory://', { extensions: EXTENSIONS });
+  return { pglite, release: async () => remove() };
 }
 
 /** Where `npm ci` leaves a migrated data directory (src/tools/snapshot.ts); what was made of it stands in its name. */
