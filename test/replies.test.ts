@@ -158,9 +158,11 @@ replies:
     'replies:\n  "20880": { A: B }\n  "+20880": { A: C }',
     'replies:\n  "*": { A: B }\n  "*": { A: C }',
     'replies:\n  "*":\n    A: { reply: B, unquoted: C, reply: D }',
-  ])
-    t.match(problems(COMMANDS + twice), [/line \d+/], twice);
-  t.match(problems(COMMANDS + twice), [TWICE], twice);
+  ]) {
+    const lines = problems(COMMANDS + twice);
+    t.match(lines, [/line \d+/], twice);
+    t.match(lines, [TWICE], twice);
+  }
   const apart = `${COMMANDS}replies: { "*": { HELP: A }, "20880": { help: B, HELPER: C, "HELP ME": D } }`;
   t.same(problems(apart), [], 'one word on two numbers, and longer words');
   t.same(

@@ -46,6 +46,8 @@ const ALLOWED = [
   '://user:p%23ss@',
   '://user:p#ss@',
   '://app:p%40ss@',
+  '://u:a b%2Fc@',
+  '://u:a%20b%2Fc@',
   'se#cret@',
   'se%23cret@',
 ];

@@ -33,6 +33,8 @@ let idleSince: number | undefined;
 t.beforeEach((test) => {
   running.add(test);
   test.setTimeout(TEST_MS);
+  // A test of tests has the time of all of them: each of those has a limit, and is told by its own name.
+  if (test.parent !== undefined && test.parent !== t) test.parent.setTimeout(FILE_MS);
   // Of a test that ran into its limit tap tells nothing here.
   setTimeout(() => running.delete(test), TEST_MS + 1_000).unref();
 });
