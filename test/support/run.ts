@@ -19,7 +19,7 @@ import { startQueue } from '../../src/queue.ts';
 import { MIGRATIONS } from '../../src/serve.ts';
 import { openPostgres } from '../../src/store/database.ts';
 import { migrateServer } from '../../src/store/migrate.ts';
-import { makeTemplate, type Postgres, signal, startPostgres, whenWeDie } from './postgres.ts';
+import { makeTemplate, memoryDirectory, type Postgres, signal, startPostgres, whenWeDie } from './postgres.ts';
 
 /** How long the files may take to end after a signal; in milliseconds. */
 const GRACE_MS = 10_000;
@@ -75,11 +75,15 @@ try {
 }
 
 removeLeftovers();
-/** Everything temporary of this run is below it, also what a test file leaves that is killed. */
-const scratch = mkdtempSync(join(tmpdir(), `${SCRATCH}${process.pid}-`));
-// Postgres runs under another account than root's and has to get to its files.
-chmodSync(scratch, 0o711);
-process.once('exit', () => rmSync(scratch, { recursive: true, force: true }));
+/** Everything temporary of this run is below these two, also what a test file leaves that is killed. */
+const scratch = scratchIn(tmpdir());
+const memory = memoryDirectory();
+/** The directory of the servers: in memory, where there is enough of it. */
+const servers = memory === undefined ? scratch : scratchIn(memory);
+process.env.USSD_TEST_MEMORY = servers;
+process.once('exit', () => {
+  for (const directory of [scratch, servers]) rmSync(directory, { recursive: true, force: true });
+});
 
 let stopping: NodeJS.Signals | undefined;
 let forward = (_: NodeJS.Signals) => {};
@@ -179,12 +183,22 @@ async function prepare(url: string): Promise<void> {
   await database.close();
 }
 
+/** Makes the directory of this run in another one. */
+function scratchIn(parent: string): string {
+  const directory = mkdtempSync(join(parent, `${SCRATCH}${process.pid}-`));
+  // Postgres runs under another account than root's and has to get to its files.
+  chmodSync(directory, 0o711);
+  return directory;
+}
+
 /** Removes the temporary directories of runs that were killed. */
 function removeLeftovers(): void {
-  for (const name of readdirSync(tmpdir())) {
-    const pid = new RegExp(`^${SCRATCH}(\\d+)-`).exec(name)?.[1];
-    if (pid !== undefined && !signal(Number(pid), 0 as unknown as NodeJS.Signals))
-      rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  for (const parent of [tmpdir(), memoryDirectory() ?? tmpdir()]) {
+    for (const name of readdirSync(parent)) {
+      const pid = new RegExp(`^${SCRATCH}(\\d+)-`).exec(name)?.[1];
+      if (pid !== undefined && !signal(Number(pid), 0 as unknown as NodeJS.Signals))
+        rmSync(join(parent, name), { recursive: true, force: true });
+    }
   }
 }
 
@@ -199,7 +213,7 @@ function start(words: string[], environment: NodeJS.ProcessEnv, output: 'pipe' |
   });
   if (!child.pid) throw new Error(`${words[0]} could not be started`);
   const group = process.platform === 'win32' ? child.pid : -child.pid;
-  const sentry = whenWeDie('kill -s KILL -- "$1"; rm -rf "$2"', [`${group}`, scratch]);
+  const sentry = whenWeDie('kill -s KILL -- "$1"; rm -rf "$2" "$3"', [`${group}`, scratch, servers]);
   forward = (name) => {
     signal(group, name);
     setTimeout(() => signal(group, 'SIGKILL'), GRACE_MS).unref();
