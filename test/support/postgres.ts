@@ -81,18 +81,21 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   return given && !options.own ? takeGiven(given) : startOwn(options);
 }
 
-/** Below this a directory in memory is too small for a server and the databases of a run; in bytes. */
+/** A directory in memory that is smaller is too small for a server and the databases of a run; in bytes. */
 const MEMORY_MIN = 2 * 1024 ** 3;
 
 /**
- * Returns the directory of Linux' shared memory, or undefined where it is missing, small (64 MB in most containers)
- * or closed to us. On it a copy of the template costs 40 ms; on an ext4 without a journal it costs 450, because the
+ * Returns the directory of Linux' shared memory, or undefined where it is missing, small (64 MB in most containers) or
+ * runs no programs. A copy of the template takes 40 ms in it; on an ext4 without a journal it takes 450, because the
  * kernel goes through the inodes of the databases that were dropped.
  */
 export function memoryDirectory(): string | undefined {
   const directory = '/dev/shm';
   try {
     accessSync(directory, constants.W_OK | constants.X_OK);
+    const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
+    const options = mounts.find((mount) => mount.split(' ')[1] === directory)?.split(' ')[3];
+    if (options === undefined || options.split(',').includes('noexec')) return undefined;
     const { bavail, bsize } = statfsSync(directory);
     return bavail * bsize >= MEMORY_MIN ? directory : undefined;
   } catch {
@@ -236,7 +239,7 @@ async function takeGiven(url: string): Promise<Postgres> {
 
 async function startOwn(options: PostgresOptions): Promise<Postgres> {
   const account = process.getuid?.() === 0 ? unprivileged() : undefined;
-  const directory = mkdtempSync(join(process.env.USSD_TEST_MEMORY || tmpdir(), 'ussd-postgres-'));
+  const directory = mkdtempSync(join(tmpdir(), 'ussd-postgres-'));
   const data = options.data ?? join(directory, 'data');
   const remove = () => {
     releaseSharedMemory(join(data, 'postmaster.pid'));

@@ -75,15 +75,13 @@ try {
 }
 
 removeLeftovers();
-/** Everything temporary of this run is below these two, also what a test file leaves that is killed. */
-const scratch = scratchIn(tmpdir());
-const memory = memoryDirectory();
-/** The directory of the servers: in memory, where there is enough of it. */
-const servers = memory === undefined ? scratch : scratchIn(memory);
-process.env.USSD_TEST_MEMORY = servers;
-process.once('exit', () => {
-  for (const directory of [scratch, servers]) rmSync(directory, { recursive: true, force: true });
-});
+/** Everything temporary of this run is below it, also what a test file leaves that is killed. */
+const scratch = mkdtempSync(join(memoryDirectory() ?? tmpdir(), `${SCRATCH}${process.pid}-`));
+// Postgres runs under another account than root's and has to get to its files.
+chmodSync(scratch, 0o711);
+// Of the server that is started here too.
+process.env.TMPDIR = scratch;
+process.once('exit', () => rmSync(scratch, { recursive: true, force: true }));
 
 let stopping: NodeJS.Signals | undefined;
 let forward = (_: NodeJS.Signals) => {};
@@ -101,7 +99,6 @@ try {
   const template = await makeTemplate(server.url, `${process.pid}`, prepare);
   const environment = {
     ...process.env,
-    TMPDIR: scratch,
     // Each file compiles the same modules, and strips their types: a third of what importing them costs.
     NODE_COMPILE_CACHE: join(scratch, 'compiled'),
     USSD_TEST_SERVER: server.url,
@@ -183,14 +180,6 @@ async function prepare(url: string): Promise<void> {
   await database.close();
 }
 
-/** Makes the directory of this run in another one. */
-function scratchIn(parent: string): string {
-  const directory = mkdtempSync(join(parent, `${SCRATCH}${process.pid}-`));
-  // Postgres runs under another account than root's and has to get to its files.
-  chmodSync(directory, 0o711);
-  return directory;
-}
-
 /** Removes the temporary directories of runs that were killed. */
 function removeLeftovers(): void {
   for (const parent of [tmpdir(), memoryDirectory() ?? tmpdir()]) {
@@ -213,7 +202,7 @@ function start(words: string[], environment: NodeJS.ProcessEnv, output: 'pipe' |
   });
   if (!child.pid) throw new Error(`${words[0]} could not be started`);
   const group = process.platform === 'win32' ? child.pid : -child.pid;
-  const sentry = whenWeDie('kill -s KILL -- "$1"; rm -rf "$2" "$3"', [`${group}`, scratch, servers]);
+  const sentry = whenWeDie('kill -s KILL -- "$1"; rm -rf "$2"', [`${group}`, scratch]);
   forward = (name) => {
     signal(group, name);
     setTimeout(() => signal(group, 'SIGKILL'), GRACE_MS).unref();
