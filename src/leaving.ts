@@ -59,8 +59,9 @@ export function leaveOnSignal({ shutDown }: { shutDown(): Promise<void> }): void
     await shutDown();
     process.exit(0);
   };
-  process.off('SIGTERM', leaveAtOnce);
   process.on('SIGTERM', () => void leave());
+  // Removed after the new listener is there: without any, Node forgets a signal that it has noted and not told yet.
+  process.off('SIGTERM', leaveAtOnce);
   process.on('SIGINT', () => void leave());
 }
 

@@ -19,7 +19,14 @@ import { startQueue } from '../../src/queue.ts';
 import { MIGRATIONS } from '../../src/serve.ts';
 import { openPostgres } from '../../src/store/database.ts';
 import { migrateServer } from '../../src/store/migrate.ts';
-import { makeTemplate, memoryDirectory, type Postgres, signal, startPostgres, whenWeDie } from './postgres.ts';
+import {
+  makeTemplate,
+  memoryDirectory,
+  type Postgres,
+  signal,
+  startPostgres,
+  whenWeDie,
+} from './postgres.ts';
 
 /** How long the files may take to end after a signal; in milliseconds. */
 const GRACE_MS = 10_000;
