@@ -30,7 +30,7 @@ import {
   queryOn,
 } from './support/phone.ts';
 import { database } from './support/postgres.ts';
-import { scaled } from './support/scale.ts';
+import { LONG_TIER, scaled } from './support/scale.ts';
 
 const OPEN = /^END Your account is open\.\nCustomer ID: C[A-HJ-NP-Z2-9]{8}\nWe send it to you by SMS\.$/;
 const SILENT = /^END Your account is open\.\nCustomer ID: C.{8}\nWrite it down: no more SMS/;
@@ -295,7 +295,7 @@ t.test('kill -9 in the middle of a storm of new accounts', async (t) => {
   );
 });
 
-t.test('on the embedded database', async (t) => {
+t.test('on the embedded database', LONG_TIER, async (t) => {
   const gateway = await startGateway(t, { DATA_DIR: await embeddedDirectory(t) });
   const phones = Array.from({ length: 6 }, () => phoneOn(gateway.url));
   const ids = await Promise.all(phones.map((phone) => openAccount(phone)));
@@ -375,7 +375,7 @@ t.test('around midnight, where openings hold a lock', async (t) => {
     const { db } = await openDatabase(t);
     await dials((await ixo(db, always)).type);
   });
-  await t.test('on the embedded database', async (t) => {
+  await t.test('on the embedded database', LONG_TIER, async (t) => {
     const db = await openEmbeddedDatabase(await embeddedDirectory(t));
     t.teardown(() => db.close());
     await migrate(db.kysely, MIGRATIONS);

@@ -19,7 +19,7 @@ import { type Gateway, post, startGateway } from './support/gateway.ts';
 import { inTime } from './support/in-time.ts';
 import { eventually, freshNumber, type Query, queryOn } from './support/phone.ts';
 import { database, startPostgres } from './support/postgres.ts';
-import { scaled } from './support/scale.ts';
+import { LONG_TIER, scaled } from './support/scale.ts';
 
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
 const JSON_TYPE = { 'content-type': 'application/json' };
@@ -717,7 +717,7 @@ t.test('old notices go, and a rotation seals the others again', async (t) => {
   t.equal((await sql`select from ussd_notices`.execute(db.kysely)).rows.length, 2);
 });
 
-t.test('the embedded database keeps notices alike', async (t) => {
+t.test('the embedded database keeps notices alike', LONG_TIER, async (t) => {
   const { url } = await startGateway(t, { DATA_DIR: await embeddedDirectory(t) });
   const phone = dialler(() => url);
   t.equal((await phone.say('')).body, MAIN);

@@ -10,7 +10,7 @@ import { embeddedDirectory } from './support/embedded.ts';
 import { environment, type GatewayProcess, post, startProcess } from './support/gateway.ts';
 import { inTime } from './support/in-time.ts';
 import { database } from './support/postgres.ts';
-import { scaled } from './support/scale.ts';
+import { LONG_TIER, scaled } from './support/scale.ts';
 
 const ROOT_OF_REPOSITORY = join(import.meta.dirname, '..');
 /** From SIGTERM to the exit. */
@@ -180,7 +180,7 @@ t.test('under load, on Postgres', async (t) => {
   await drainUnderLoad(t, await startProcess(t, { DATABASE_URL: url }));
 });
 
-t.test('under load, on the embedded database', async (t) => {
+t.test('under load, on the embedded database', LONG_TIER, async (t) => {
   await drainUnderLoad(t, await startProcess(t, { DATA_DIR: await embeddedDirectory(t) }));
 });
 

@@ -26,7 +26,7 @@ import { embeddedDirectory } from './support/embedded.ts';
 import { openDatabase } from './support/engine.ts';
 import { environment, type Gateway, post, startGateway, TEST_KEY } from './support/gateway.ts';
 import { eventually, logIn, openAccount, type Phone, PIN, phoneOn } from './support/phone.ts';
-import { scaled } from './support/scale.ts';
+import { LONG_TIER, scaled } from './support/scale.ts';
 import { wrongs } from './support/stage.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
@@ -1022,7 +1022,7 @@ t.test('what was looked up before is written behind, and found', async (t) => {
   t.strictSame(await rows('select hop from turns'), []);
 });
 
-t.test('on the embedded database', async (t) => {
+t.test('on the embedded database', LONG_TIER, async (t) => {
   const directory = await embeddedDirectory(t);
   const gateway = await startGateway(t, { ...SETTINGS, DATA_DIR: directory });
   const customer = await live(t, gateway.url, A, B);

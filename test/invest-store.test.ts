@@ -47,7 +47,7 @@ import { engineOn, MIGRATIONS, openDatabase } from './support/engine.ts';
 import { type FakeExchange, fakeExchange, type Mood } from './support/fake-exchange.ts';
 import { TEST_KEY, temporaryDirectory } from './support/gateway.ts';
 import fc from './support/property.ts';
-import { scaled } from './support/scale.ts';
+import { LONG_TIER, scaled } from './support/scale.ts';
 import {
   at,
   embedded,
@@ -280,7 +280,7 @@ for (const [name, open] of [
   ['Postgres', onPostgres],
   ['the embedded database', embedded],
 ] as const) {
-  t.test(name, async (t) => {
+  t.test(name, open === embedded ? LONG_TIER : {}, async (t) => {
     const stage = await open(t);
     const { db } = stage;
 

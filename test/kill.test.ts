@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { embeddedDirectory } from './support/embedded.ts';
 import { type GatewayProcess, post, type Reply, startQuickProcess } from './support/gateway.ts';
 import { database, startPostgres } from './support/postgres.ts';
-import { SCALE, scaled } from './support/scale.ts';
+import { LONG_TIER, SCALE, scaled } from './support/scale.ts';
 
 /** Subscribers who dial at the same time. */
 const SUBSCRIBERS = scaled(40, 20);
@@ -182,7 +182,7 @@ t.test('on Postgres', async (t) => {
   });
 });
 
-t.test('on the embedded database', async (t) => {
+t.test('on the embedded database', LONG_TIER, async (t) => {
   const directory = await embeddedDirectory(t);
   const start = () => startQuickProcess(t, { DATA_DIR: directory, SESSION_TTL_SECONDS: '3600' });
   let gateway = await start();

@@ -8,7 +8,7 @@ import { type Db, GuardFailed } from '../src/store/accounts.ts';
 import { type Book, credit, DEMO_MINOR, Ledger } from '../src/store/ledger.ts';
 import { TEST_KEY } from './support/gateway.ts';
 import fc from './support/property.ts';
-import { scaled } from './support/scale.ts';
+import { LONG_TIER, scaled } from './support/scale.ts';
 import {
   at,
   embedded,
@@ -125,7 +125,7 @@ for (const [name, open, numRuns] of [
   ['Postgres', onPostgres, scaled(25, 4)],
   ['the embedded database', embedded, scaled(8, 2)],
 ] as const) {
-  t.test(name, async (t) => {
+  t.test(name, open === embedded ? LONG_TIER : {}, async (t) => {
     const stage = await open(t);
     const { db } = stage;
 

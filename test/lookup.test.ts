@@ -12,6 +12,7 @@ import { openDatabase } from './support/engine.ts';
 import { startGateway } from './support/gateway.ts';
 import { eventually, logIn, openAccount, PIN, phoneOn, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
+import { LONG_TIER } from './support/scale.ts';
 
 const OPERATOR_TOKEN =
   'sue:support:sues-token,roy:read+send+money+desk:roys-token,ada:admin:adas-token,eve:read+support:eves-token';
@@ -191,7 +192,7 @@ t.test('the trail is kept, sealed again, and forgotten', async (t) => {
   t.equal(await rotated.forget(db.kysely, 1), 2);
 });
 
-t.test('on the embedded database', async (t) => {
+t.test('on the embedded database', LONG_TIER, async (t) => {
   const { url } = await startGateway(t, { OPERATOR_TOKEN, DATA_DIR: await embeddedDirectory(t) });
   const phone = phoneOn(url);
   await phone.dial();

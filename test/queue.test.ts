@@ -13,6 +13,7 @@ import { endDelivery, listDeliveries, type Outgoing } from '../src/store/outbox.
 import { embeddedDirectory } from './support/embedded.ts';
 import { MIGRATIONS, openDatabase } from './support/engine.ts';
 import { database as newDatabase, startPostgres } from './support/postgres.ts';
+import { LONG_TIER } from './support/scale.ts';
 
 // Most of it is waiting.
 t.jobs = 3;
@@ -128,7 +129,7 @@ for (const [name, open] of [
   ['the embedded database', openEmbedded],
 ] as const) {
   // Alone: the embedded database holds up everything else in this process.
-  t.test(name, { buffered: false }, async (t) => {
+  t.test(name, { buffered: false, ...(open === openEmbedded && LONG_TIER) }, async (t) => {
     const database = await open(t);
 
     await t.test('what fails is tried again, and done once', async (t) => {

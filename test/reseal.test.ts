@@ -8,6 +8,7 @@ import { parseKeyRing } from '../src/seal/keys.ts';
 import type { Db } from '../src/store/accounts.ts';
 import { bytes } from '../src/store/sql.ts';
 import { TEST_KEY } from './support/gateway.ts';
+import { LONG_TIER } from './support/scale.ts';
 import { embedded, onPostgres } from './support/stage.ts';
 
 const OLD = parseKeyRing(TEST_KEY);
@@ -42,7 +43,7 @@ for (const [name, open] of Object.entries({
   'on Postgres': onPostgres,
   'on the embedded database': embedded,
 })) {
-  t.test(name, async (t) => {
+  t.test(name, open === embedded ? LONG_TIER : {}, async (t) => {
     const { db, databases } = await open(t);
     const [database] = databases;
     if (database === undefined) throw new Error('there is no database');

@@ -19,6 +19,7 @@ import { environment, type Gateway, refusalOf, startGateway, temporaryDirectory 
 import { inTime } from './support/in-time.ts';
 import { eventually, freshNumber, queryOn } from './support/phone.ts';
 import { database, startPostgres } from './support/postgres.ts';
+import { LONG_TIER } from './support/scale.ts';
 
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
@@ -848,7 +849,7 @@ t.test('old messages go, and a rotation seals the others again', async (t) => {
   t.equal((await sql`select from sms_incoming`.execute(db.kysely)).rows.length, 2);
 });
 
-t.test('the embedded database does alike', async (t) => {
+t.test('the embedded database does alike', LONG_TIER, async (t) => {
   const DATA_DIR = await embeddedDirectory(t);
   const { url } = await startGateway(t, { OPERATOR_TOKEN: TOKEN, DATA_DIR });
   const phone = freshNumber();

@@ -8,6 +8,7 @@ import { embeddedDirectory } from './support/embedded.ts';
 import { type Gateway, post, startGateway } from './support/gateway.ts';
 import { type Phone, phoneOn, type Query, queryOn } from './support/phone.ts';
 import { database } from './support/postgres.ts';
+import { LONG_TIER } from './support/scale.ts';
 
 const READ = { authorization: 'Bearer roys-token' };
 const OPERATOR_TOKEN = 'roy:read:roys-token,mary:money:marys-token';
@@ -240,7 +241,7 @@ t.test('how far dials come, and the sessions of a day', async (t) => {
   });
 });
 
-t.test('on the embedded database', async (t) => {
+t.test('on the embedded database', LONG_TIER, async (t) => {
   const { url } = await startGateway(t, { OPERATOR_TOKEN, DATA_DIR: await embeddedDirectory(t) });
   const phone = phoneOn(url);
   await phone.dial();

@@ -1,7 +1,8 @@
 /**
  * Runs test files side by side, each in a process of its own, and writes one TAP report: tap's own `spawn`, without
  * the loaders of its command line, which cost a second and a half of processor time a file and serve nothing here
- * (Node strips the types itself). Called by test/support/run.ts: `files.ts <jobs> <limit in ms> <file> …`.
+ * (Node strips the types itself). Called by test/support/run.ts: `files.ts <jobs> <limit in ms> <file[::name]> …`; with
+ * a name only the tests run that have it in theirs.
  */
 import t from 'tap';
 
@@ -26,9 +27,11 @@ const env = {
   _TAPJS_PROCESSINFO_COVERAGE_: '0',
   ...(grep !== undefined && { TAP_GREP: grep }),
 };
-const options = { buffered: true, diagnostic: false, env, stdio: ['ignore', 'pipe', 'inherit'] as Stdio };
-for (const file of files) {
+const options = { buffered: true, diagnostic: false, stdio: ['ignore', 'pipe', 'inherit'] as Stdio };
+for (const chosen of files) {
+  const [file = '', name] = chosen.split('::');
   const node = [process.execPath, `--import=${new URL('limit.ts', import.meta.url)}`, file];
   const [command = '', ...words] = process.platform === 'win32' ? node : [...WITHOUT_COVERAGE, ...node];
-  t.spawn(command, words, { ...options }, file);
+  const only = name === undefined ? env : { ...env, TAP_GREP: `/${name}/` };
+  t.spawn(command, words, { ...options, env: only }, file);
 }

@@ -50,6 +50,8 @@ const SLOW_FIRST = [
   'accounts.test.ts',
   'doctor.test.ts',
 ];
+/** Between a file and the tests of it that run alone. */
+const ONLY = '::';
 /** More files than this that fail are not the machine's fault. */
 const MOST_AGAIN = 8;
 /** How many of the slowest files are told. */
@@ -148,7 +150,7 @@ function readOptions(words: string[]): Options {
     return Number(given);
   };
   const files = positionals.length > 0 ? positionals : chosenFiles(long);
-  const missing = files.filter((file) => globSync(file, { cwd: root }).length === 0);
+  const missing = files.filter((file) => globSync(file.split(ONLY)[0] ?? '', { cwd: root }).length === 0);
   if (missing.length > 0) throw new Error(`${missing.join(', ')}: no such test file`);
   if (watch && positionals.length !== 1) throw new Error('test:watch: name one test file');
   return {
@@ -170,11 +172,17 @@ function chosenFiles(long: boolean): string[] {
   const isLong = (file: string) => file.startsWith(join('test', 'long'));
   // What scales is run again in the long tier, at its full size.
   const scales = (file: string) =>
-    /support\/(scale|property)\.ts'/.test(readFileSync(join(root, file), 'utf8'));
+    /\bscaled|SCALE\b.*support\/scale\.ts'|support\/property\.ts'/.test(
+      readFileSync(join(root, file), 'utf8'),
+    );
+  const hasLongTests = (file: string) => /\bLONG_TIER\b/.test(readFileSync(join(root, file), 'utf8'));
   const chosen = long
-    ? all.filter((file) => isLong(file) || scales(file))
+    ? all.flatMap((file) => {
+        if (isLong(file) || scales(file)) return [file];
+        return hasLongTests(file) ? [`${file}${ONLY}embedded database`] : [];
+      })
     : all.filter((file) => !isLong(file));
-  const rank = (file: string) => SLOW_FIRST.findIndex((name) => file.endsWith(name)) + 1 || 99;
+  const rank = (file: string) => SLOW_FIRST.findIndex((name) => file.includes(name)) + 1 || 99;
   return chosen.sort((one, other) => rank(one) - rank(other));
 }
 

@@ -18,3 +18,9 @@ function scaleOf(given: string | undefined): number {
 export function scaled(full: number, least = 1): number {
   return Math.max(least, Math.ceil(full * SCALE));
 }
+
+/**
+ * Options of a test of the long tier only. A file that has no other reason to be in that tier runs only such tests
+ * there; they are known by the words "embedded database" in their name (test/support/run.ts).
+ */
+export const LONG_TIER = SCALE < 1 ? { skip: 'only in npm run test:long' } : {};
