@@ -59,10 +59,11 @@ export function leaveOnSignal({ shutDown }: { shutDown(): Promise<void> }): void
     await shutDown();
     process.exit(0);
   };
-  process.on('SIGTERM', () => void leave());
-  // Removed after the new listener is there: without any, Node forgets a signal that it has noted and not told yet.
-  process.off('SIGTERM', leaveAtOnce);
-  process.on('SIGINT', () => void leave());
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => void leave());
+    // Removed after the new listener is there: without any, Node forgets a signal that it has noted and not told yet.
+    process.off(signal, leaveAtOnce);
+  }
 }
 
 /** Until there is anything to finish, leaving is all there is to it. */

@@ -38,6 +38,7 @@ async function main(): Promise<void> {
     return runCommand({ config, log, services, say, ...waiting }, command, words);
   }
 
+  process.once('SIGINT', leaveAtOnce);
   const screen = process.stdout.isTTY
     ? { screen: (table: string) => void process.stdout.write(table) }
     : undefined;

@@ -155,24 +155,26 @@ t.test('whatever is still open, the process has gone before the promise is over'
   t.end();
 });
 
-t.test('a SIGTERM that arrives while the start ends is not lost', async (t) => {
+t.test('a signal that arrives while the start ends is not lost', async (t) => {
   const leaving = new URL('../src/leaving.ts', import.meta.url).href;
-  const script = `
-    import { leaveAtOnce, leaveOnSignal } from '${leaving}';
-    process.once('SIGTERM', leaveAtOnce);
-    setTimeout(() => process.exit(3), 5_000);
-    // The signal is noted at once and told in the next turn of the event loop.
-    process.kill(process.pid, 'SIGTERM');
-    leaveOnSignal({ shutDown: async () => console.log('shut down') });`;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let output = '';
-  child.stdout.on('data', (chunk) => {
-    output += chunk;
-  });
-  const code = await new Promise((resolve) => child.on('close', resolve));
-  t.same({ code, output }, { code: 0, output: 'shut down\n' });
+  for (const signal of ['SIGTERM', 'SIGINT']) {
+    const script = `
+      import { leaveAtOnce, leaveOnSignal } from '${leaving}';
+      process.once('${signal}', leaveAtOnce);
+      setTimeout(() => process.exit(3), 5_000);
+      // The signal is noted at once and told in the next turn of the event loop.
+      process.kill(process.pid, '${signal}');
+      leaveOnSignal({ shutDown: async () => console.log('shut down') });`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let output = '';
+    child.stdout.on('data', (chunk) => {
+      output += chunk;
+    });
+    const code = await new Promise((resolve) => child.on('close', resolve));
+    t.same({ code, output }, { code: 0, output: 'shut down\n' }, signal);
+  }
 });
 
 t.test('under load, on Postgres', async (t) => {

@@ -84,7 +84,8 @@ t.test(`${MESSAGES} messages, each asked for twice over two processes, one kille
     await gateways[0]?.kill();
     return key;
   });
-  const calm = fake.when(() => fake.requestCount >= BAD_CALLS).then(() => fake.chaos({}));
+  // Not waited for: where much goes well there are fewer calls.
+  void fake.when(() => fake.requestCount >= BAD_CALLS).then(() => fake.chaos({}));
 
   const statuses: number[] = [];
   for (let at = 0; at < REQUESTS; at += 4) {
@@ -97,7 +98,6 @@ t.test(`${MESSAGES} messages, each asked for twice over two processes, one kille
     `all were taken: ${statuses.filter((each) => each === 202).length} by 202`,
   );
   const interrupted = await killed;
-  await calm;
   await eventually(
     'nothing to be under way',
     async () => {

@@ -702,6 +702,16 @@ t.test('opt-outs', async (t) => {
       t.equal(answer.status, 202);
       const [, id = ''] = idsOf(answer);
       await optOut(desk, out, id);
+      // A try that is under way has read who wants none already: the second that fails from now on has not.
+      const attempts = async () =>
+        (
+          await query<{ attempts: number }>(
+            'select attempts from outbox where id = (select call_id from messages where id = $1)',
+            [id],
+          )
+        )[0]?.attempts ?? 0;
+      const before = await attempts();
+      await eventually('two more tries', async () => (await attempts()) >= before + 2, PATIENCE_MS);
       await fake.up();
       await become([id], 'rejected');
       await become(
