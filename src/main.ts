@@ -1,3 +1,4 @@
+import { CheckedMenus } from './checked-menus.ts';
 import { checkUp } from './checkup.ts';
 import { runCommand } from './command.ts';
 import { type Config, readConfig } from './config.ts';
@@ -25,7 +26,7 @@ async function main(): Promise<void> {
   if (command === 'doctor')
     return checkUp({ read: readExamined, inWords, migrations: MIGRATIONS, ...waiting });
   const settings = addEnvFile();
-  const documents = readMenus(SERVICES, knownOf);
+  const documents = readMenus(SERVICES, knownOf, new CheckedMenus());
   const services = documents.map((menu) => menu.service);
   const config = readConfig(process.env, services);
   const log = makeLog(config.logLevel);
@@ -59,7 +60,7 @@ function addEnvFile(): string[] {
 /** What a start would read before it opens anything. */
 function readExamined(): Config & { settings: string[] } {
   const settings = addEnvFile();
-  const services = readMenus(SERVICES, knownOf).map((menu) => menu.service);
+  const services = readMenus(SERVICES, knownOf, new CheckedMenus()).map((menu) => menu.service);
   const config = readConfig(process.env, services);
   readReplies(config.smsReplies ?? REPLIES, config.smsFrom);
   return { ...config, settings };

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import type { CheckedMenus } from './checked-menus.ts';
 import { readYaml } from './documents.ts';
 import type { Finding } from './flow/finding.ts';
 import { lint } from './flow/lint.ts';
@@ -89,8 +90,15 @@ export function serviceFolders(folder: string): string[] {
 
 /**
  * Reads `<folder>/<service>/menu.yaml`; `file` is how it is called in problems. A service has the name of its folder.
+ * What `checked` holds is not checked again, and has no warnings.
  */
-export function readService(folder: string, service: string, file: string, known: Known): Parsed {
+export function readService(
+  folder: string,
+  service: string,
+  file: string,
+  known: Known,
+  checked?: CheckedMenus,
+): Parsed {
   if (!SERVICE_NAME.test(service)) {
     const better = service
       .toLowerCase()
@@ -105,7 +113,10 @@ export function readService(folder: string, service: string, file: string, known
   } catch (error) {
     return { problems: [`${file}: ${unread(join(folder, service), error as NodeJS.ErrnoException)}`] };
   }
+  const found = Menu.safeParse(checked?.find(service, bytes));
+  if (found.success) return { menu: found.data, warnings: [] };
   const read = parseMenu(bytes, file, known);
+  if (read.menu?.service === service) checked?.keep(service, bytes, read.menu);
   if (read.menu === undefined || read.menu.service === service) return read;
   const line =
     Buffer.from(bytes)
@@ -125,12 +136,16 @@ function unread(folder: string, { code }: NodeJS.ErrnoException): string {
 }
 
 /**
- * Reads every `<folder>/<service>/menu.yaml`. Throws `MenuError` with all problems of all files: a bad
- * document stops the start instead of half a service answering.
+ * Reads every `<folder>/<service>/menu.yaml`. Throws `MenuError` with all problems of all files: a bad document stops
+ * the start instead of half a service answering. What is in `checked` is not checked again.
  */
-export function readMenus(folder: string, knownOf: (service: string) => Known): Menu[] {
+export function readMenus(
+  folder: string,
+  knownOf: (service: string) => Known,
+  checked?: CheckedMenus,
+): Menu[] {
   const read = serviceFolders(folder).map((service) =>
-    readService(folder, service, join(service, 'menu.yaml'), knownOf(service)),
+    readService(folder, service, join(service, 'menu.yaml'), knownOf(service), checked),
   );
   const problems = read.flatMap((each) => (each.menu === undefined ? each.problems : []));
   if (problems.length > 0) throw new MenuError(problems);

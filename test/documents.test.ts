@@ -1,6 +1,7 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'tap';
+import { CheckedMenus } from '../src/checked-menus.ts';
 import { readConfig } from '../src/config.ts';
 import { fill, fillLines, fillShown } from '../src/flow/format.ts';
 import { Menu } from '../src/flow/menu.ts';
@@ -408,4 +409,62 @@ test('folders that cannot be services', async (t) => {
   t.match(problems.join('\n'), /^wrong\/menu\.yaml: there is no such file: rename menu\.yml to menu\.yaml$/m);
   t.match(problems.join('\n'), /^none\/menu\.yaml: there is no such file: write it, or remove the folder$/m);
   t.notMatch(problems.join('\n'), '.git');
+});
+
+test('a document that passed is not checked again; one that differs, or another program, is', async (t) => {
+  const [services, program, kept] = [1, 2, 3].map(() => temporaryDirectory(t)) as [string, string, string];
+  const file = join(services, 's', 'menu.yaml');
+  mkdirSync(join(services, 's'));
+  writeFileSync(join(program, 'lint.ts'), 'one');
+  const good = 'service: s\nroot: a\nnodes:\n  a:\n    end: Hi\n';
+  let checks = 0;
+  const read = () =>
+    readMenus(
+      services,
+      () => {
+        const facts = KNOWN.facts;
+        return {
+          ...KNOWN,
+          get facts() {
+            checks += 1;
+            return facts;
+          },
+        };
+      },
+      new CheckedMenus(kept, program),
+    );
+  const checksOf = (step: () => unknown) => {
+    checks = 0;
+    const result = step();
+    return { checked: checks > 0, result };
+  };
+
+  writeFileSync(file, good);
+  const first = checksOf(read);
+  t.equal(first.checked, true, 'the first time');
+  t.strictSame(
+    checksOf(read),
+    { checked: false, result: first.result },
+    'the second time it is the same document',
+  );
+
+  writeFileSync(file, good.replace('end: Hi', 'end: Bye'));
+  t.equal(checksOf(read).checked, true, 'an edited one');
+  writeFileSync(file, good.replace('service: s', 'service: other'));
+  t.throws(read, { code: 'menu_refused' }, 'one under the wrong name');
+  t.throws(read, { code: 'menu_refused' }, 'and again');
+  writeFileSync(file, documentOf(options('{ key: 1, label: X, to: nowhere }')));
+  t.throws(read, { code: 'menu_refused' }, 'a bad one');
+  t.throws(read, { code: 'menu_refused' }, 'and again');
+
+  writeFileSync(file, good);
+  t.equal(checksOf(read).checked, false, 'the good one again');
+  writeFileSync(join(program, 'lint.ts'), 'other');
+  t.equal(checksOf(read).checked, true, 'by another program');
+
+  for (const name of readdirSync(kept)) writeFileSync(join(kept, name), '{"service":"s","root":');
+  t.strictSame(checksOf(read), { checked: true, result: first.result }, 'what was kept is damaged');
+  rmSync(kept, { recursive: true });
+  writeFileSync(kept, 'a file');
+  t.strictSame(checksOf(read), { checked: true, result: first.result }, 'nothing can be kept');
 });

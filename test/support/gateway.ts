@@ -4,11 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { parse } from 'yaml';
+import { CheckedMenus } from '../../src/checked-menus.ts';
 import { readConfig, SETTINGS } from '../../src/config.ts';
 import { Menu } from '../../src/flow/menu.ts';
 import { inWords } from '../../src/in-words.ts';
 import { makeLog } from '../../src/log.ts';
-import { SERVICES, type Served, type ServeOptions, serve } from '../../src/serve.ts';
+import { readMenus } from '../../src/menus.ts';
+import { knownOf, SERVICES, type Served, type ServeOptions, serve } from '../../src/serve.ts';
 import { WAIT } from '../../src/sms/senders.ts';
 import { database } from './postgres.ts';
 
@@ -76,17 +78,15 @@ function withPlace(t: Test, settings: Record<string, string>): Record<string, st
   return settings.DATABASE_URL === undefined ? own : { PIN_ENCRYPTION_KEY: TEST_KEY, ...own };
 }
 
-/**
- * The shipped documents, parsed once for all gateways of a test file. They are not checked here: the check costs half
- * a second, test/tools.test.ts makes it, and so does every start of a process.
- */
+/** The shipped documents, read once for all gateways of a test file. */
 let shipped: Menu[] | undefined;
 
 export function shippedMenus(): Menu[] {
-  shipped ??= menusOf(SERVICES);
+  shipped ??= readMenus(SERVICES, knownOf, new CheckedMenus());
   return shipped;
 }
 
+/** Documents of a test, which are not checked: test/tools.test.ts does it, and so does every start of a process. */
 function menusOf(folder: string): Menu[] {
   return readdirSync(folder, { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
