@@ -378,7 +378,9 @@ t.test('a phone in a real terminal', async (t) => {
   await until(/\(not shown\) >/);
   real.type('4829\x7f13\r');
   await until(/text: 2\*1\*C23456789\*•{5}\n/);
-  t.notMatch(real.screen(), /48(29|2)/, 'a PIN is not echoed');
+  // The port may hold the digits of the PIN.
+  const shown = real.screen().replaceAll(new URL(url).host, '');
+  t.notMatch(shown, /48(29|2)/, 'a PIN is not echoed');
   t.match(real.screen(), 'The Customer ID or PIN is wrong.');
   real.type('\x03');
   await until(/hung up[\s\S]*exit 0/);

@@ -38,17 +38,21 @@ const SUMMARY = '# { total:';
 const SLOW_FIRST = [
   'erase.test.ts',
   'tools.test.ts',
-  'sms-callbacks.test.ts',
-  'drain.test.ts',
-  'help.test.ts',
-  'json.test.ts',
-  'kill.test.ts',
   'pins.test.ts',
-  'invest-store.test.ts',
+  'help.test.ts',
   'config.test.ts',
-  'embedded.test.ts',
-  'accounts.test.ts',
+  'drain.test.ts',
+  'sms-callbacks.test.ts',
   'doctor.test.ts',
+  'embedded.test.ts',
+  'providers.test.ts',
+  'outage.test.ts',
+  'invest-store.test.ts',
+  'sms-many.test.ts',
+  'airtime-once.test.ts',
+  'json.test.ts',
+  'accounts.test.ts',
+  'metrics.test.ts',
 ];
 /** Between a file and the tests of it that run alone. */
 const ONLY = '::';
@@ -159,8 +163,8 @@ function readOptions(words: string[]): Options {
     watch,
     times,
     again,
-    // Files wait now and then, so that one more than there are cores keeps all of them busy.
-    jobs: number('jobs', values.jobs, availableParallelism() + 1),
+    // Files wait now and then, so that two more than there are cores keep all of them busy.
+    jobs: number('jobs', values.jobs, availableParallelism() + 2),
     timeout: number('timeout', values.timeout, (long ? LIMITS.long : LIMITS.short).file / 1000) * 1000,
     ...(grep !== undefined && { grep: `/${grep}/i` }),
   };

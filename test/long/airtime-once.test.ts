@@ -3,9 +3,9 @@
  * answers twice, a process that is killed; and the ledger afterwards.
  */
 import t, { type Test } from 'tap';
-import type { ServeOptions } from '../src/serve.ts';
-import type { FakeOptions } from './support/fake-africastalking.ts';
-import { scaled } from './support/scale.ts';
+import type { ServeOptions } from '../../src/serve.ts';
+import type { FakeOptions } from '../support/fake-africastalking.ts';
+import { scaled } from '../support/scale.ts';
 import {
   buy,
   credit,
@@ -15,7 +15,7 @@ import {
   reconciles,
   type Shop,
   settled,
-} from './support/shop.ts';
+} from '../support/shop.ts';
 
 /**
  * Makes so many purchases at once; `kill` ends an instance in the middle. The provider is a bad one for two and a half

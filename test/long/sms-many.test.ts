@@ -4,13 +4,13 @@
  * calls under way.
  */
 import t from 'tap';
-import type { ServeOptions } from '../src/serve.ts';
-import { ask } from './support/ask.ts';
-import { type FakeAfricasTalking, fakeAfricasTalking } from './support/fake-africastalking.ts';
-import { type GatewayProcess, startQuickProcess, TRIED_SOON } from './support/gateway.ts';
-import { eventually, queryOn } from './support/phone.ts';
-import { database } from './support/postgres.ts';
-import { scaled } from './support/scale.ts';
+import type { ServeOptions } from '../../src/serve.ts';
+import { ask } from '../support/ask.ts';
+import { type FakeAfricasTalking, fakeAfricasTalking } from '../support/fake-africastalking.ts';
+import { type GatewayProcess, startQuickProcess, TRIED_SOON } from '../support/gateway.ts';
+import { eventually, queryOn } from '../support/phone.ts';
+import { database } from '../support/postgres.ts';
+import { scaled } from '../support/scale.ts';
 
 const TOKEN = 'a-token-for-this-test';
 /** Of four requests each. */
