@@ -14,7 +14,7 @@ import { fakeAfricasTalking } from './support/fake-africastalking.ts';
 import { post, startGateway } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
 import { scaled } from './support/scale.ts';
-import { buy, credit, openShop, phoneOf, reconciles, say, settled } from './support/shop.ts';
+import { buy, choose, confirm, credit, openShop, phoneOf, reconciles, say, settled } from './support/shop.ts';
 
 /** Subscribers with two dials at once, and rounds of three confirmations at once. */
 const BUYERS = scaled(10, 4);
@@ -25,9 +25,12 @@ t.test('a balance that is spent in two dials at once buys once', async (t) => {
   const phones = Array.from({ length: BUYERS }, (_, index) => phoneOf(index));
   await Promise.all(phones.map((phone) => credit(shop, phone, 9_999)));
   const ends = await Promise.all(
-    phones.map(async (phone) =>
-      Promise.all(['one', 'two'].map((dial) => buy(t, shop, phone, `${dial}-${phone}`))),
-    ),
+    phones.map(async (phone) => {
+      const dials = ['one', 'two'].map((dial) => `${dial}-${phone}`);
+      // Both stand at the question before either has bought.
+      await Promise.all(dials.map((dial) => choose(t, shop, phone, dial)));
+      return Promise.all(dials.map((dial) => confirm(t, shop, phone, dial)));
+    }),
   );
   for (const both of ends) {
     const [refused = '', bought = ''] = both.toSorted();

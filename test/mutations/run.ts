@@ -1,12 +1,12 @@
 /**
  * `npm run test:mutations`: takes one safeguard after the other away, in a copy, and runs the test that is named for
  * it. A mutation that its test does not notice fails the run. `npm run test:mutations -- hold drain` runs those
- * whose safeguard has one of these words. Some minutes a mutation; not part of `npm test`.
+ * whose safeguard has one of these words. Half a minute a mutation; not part of `npm test`.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { signal, startPostgres } from '../support/postgres.ts';
 import { MUTATIONS, type Mutation } from './list.ts';
 
@@ -61,16 +61,11 @@ async function tried(mutation: Mutation, copy: string): Promise<Result> {
   return { failed, why, seconds: Math.round((performance.now() - began) / 1000) };
 }
 
-/** Fails where an assertion did, or a test that was still waiting when its time was over. */
+/** Runs a test as `npm test` does. Fails where an assertion did, or a test that was still waiting when its time was over. */
 function run(copy: string, test: string): Promise<{ failed: boolean; why: string }> {
-  const tap = join(copy, 'node_modules', '.bin', 'tap');
-  const child = spawn(process.execPath, [tap, '--disable-coverage', '--bail', '--reporter=tap', test], {
+  const child = spawn(process.execPath, [join('test', 'support', 'run.ts'), test], {
     cwd: copy,
-    env: {
-      ...process.env,
-      PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
-      USSD_TEST_SERVER: server.url,
-    },
+    env: { ...process.env, TEST_DATABASE_URL: server.url },
     stdio: ['ignore', 'pipe', 'ignore'],
     detached: true,
   });
@@ -87,10 +82,9 @@ function run(copy: string, test: string): Promise<{ failed: boolean; why: string
       clearTimeout(timer);
       const [before = ''] = said.split(/^ *not ok/m);
       const subtest = [...before.matchAll(/^ +# Subtest: (.*)$/gm)].at(-1)?.[1];
-      const bailed = /^ *Bail out! (.*)$/m.exec(said)?.[1];
       resolve({
         failed: code !== 0,
-        why: code === null ? 'a time that was over' : (subtest ?? bailed ?? 'the file'),
+        why: code === null ? 'a time that was over' : (subtest ?? 'the file'),
       });
     }),
   );

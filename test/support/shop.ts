@@ -124,7 +124,16 @@ export async function buy(
   phoneNumber: string,
   sessionId = `buy-${phoneNumber}`,
 ): Promise<string> {
+  await choose(t, shop, phoneNumber, sessionId);
+  return confirm(t, shop, phoneNumber, sessionId);
+}
+
+/** Walks to the question whether to buy KES 50. */
+export async function choose(t: Test, shop: Shop, phoneNumber: string, sessionId: string): Promise<void> {
   for (const text of ['', '2', '2*1']) await say(t, shop, phoneNumber, sessionId, text);
+}
+
+export function confirm(t: Test, shop: Shop, phoneNumber: string, sessionId: string): Promise<string> {
   return say(t, shop, phoneNumber, sessionId, '2*1*1');
 }
 
