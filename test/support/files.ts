@@ -10,7 +10,7 @@ type Stdio = ['ignore', 'pipe', 'inherit'];
 
 /**
  * Starts a program without the loader that `t.spawn` puts into NODE_OPTIONS. It measures coverage, which nothing here
- * reads, in a thread of its own that every import asks: a fifth of the processor time of the whole suite.
+ * reads, with a thread of its own that every import asks: 6 % of the processor time of the whole suite.
  */
 const WITHOUT_COVERAGE = ['/bin/sh', '-c', 'NODE_OPTIONS=$USSD_NODE_OPTIONS exec "$0" "$@"'];
 
