@@ -643,11 +643,15 @@ t.test('a PIN in a notice is found nowhere', async (t) => {
     errorMessage: `failed at ${pin} ${words}`,
     pin,
   };
-  for (const way of ['json', 'form'] as const) {
-    await tell(url, noticeOf(phone, { ...secrets, date: atSecond(way === 'json' ? 0 : 1) }), way);
-    await tell(url, noticeOf({ ...phone, sessionId: `unknown-${way}` }, secrets), way);
+  for (const [way, date] of [
+    ['json', atSecond(0)],
+    ['form', atSecond(1)],
+  ] as const) {
+    await tell(url, noticeOf(phone, { ...secrets, date }), way);
+    await tell(url, noticeOf({ ...phone, sessionId: `unknown-${way}` }, { ...secrets, date }), way);
     await tell(url, noticeOf(phone, { ...secrets, date: words }), way);
-    await tell(url, noticeOf(phone, { ...secrets, status: `${pin} ${words}` }), way);
+    // The session, phone and date of one that is stored: a second one later it would be another notice.
+    await tell(url, noticeOf(phone, { ...secrets, date, status: `${pin} ${words}` }), way);
   }
   const whole = JSON.stringify(noticeOf(phone, secrets));
   for (const [headers, body] of [
