@@ -13,6 +13,7 @@ import { readMenus } from '../src/menus.ts';
 import { knownOf, SERVICES, type ServeOptions, serve } from '../src/serve.ts';
 import { environment, post, startGateway, TEST_KEY, temporaryDirectory } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
+import { hasTerminal } from './support/terminal.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const MAIN = join(ROOT, 'src', 'main.ts');
@@ -196,8 +197,7 @@ t.test('every command reads .env of the working directory; the environment wins'
 });
 
 t.test('on a terminal the start says what it waits for, and shows the table', async (t) => {
-  if (process.platform !== 'linux' || spawnSync('script', ['--version']).error !== undefined)
-    return t.comment('no script(1) here');
+  if (!hasTerminal()) return t.comment('no script(1) here');
   const settings = environment({ ...SERVER, DATA_DIR: temporaryDirectory(t), LOG_LEVEL: 'error' });
   const line = `exec '${process.execPath}' -r '${PREFLIGHT}' '${MAIN}'`;
   const child = spawn('script', ['-qefc', line, '/dev/null'], { env: settings, detached: true });

@@ -10,6 +10,7 @@ import type { Known } from '../src/flow/plan.ts';
 import { parseMenu } from '../src/menus.ts';
 import { environment, post, startGateway, temporaryDirectory } from './support/gateway.ts';
 import { database } from './support/postgres.ts';
+import { hasTerminal } from './support/terminal.ts';
 
 /** What people use beside the running service: the checks, the schema, the pictures, the phone. */
 
@@ -346,7 +347,7 @@ function terminal(t: Test, words: string[]): { type(text: string): void; screen(
       screen: () => tmux('capture-pane', '-p').trimEnd(),
     };
   }
-  if (process.platform !== 'linux' || spawnSync('script', ['--version']).status !== 0) return undefined;
+  if (!hasTerminal()) return undefined;
   const child = spawn('script', ['-qec', `${command}; echo exit $?`, '/dev/null'], { env });
   t.teardown(() => child.kill('SIGKILL'));
   let output = '';
