@@ -117,7 +117,8 @@ t.test('an address that cannot be listened on is told before a database is made'
   });
   t.notOk(existsSync(DATA_DIR), 'nothing was made');
   await lookAt({ host: '127.0.0.1', port: 0 });
-  await lookAt({ host: 'localhost', port: 0 });
+  // A root file system without /etc/hosts does not know the name.
+  if (await lookup('localhost').catch(() => undefined)) await lookAt({ host: 'localhost', port: 0 });
 });
 
 t.test('a port that is taken after the look gives the same message', async (t) => {
