@@ -1,5 +1,6 @@
 /** What a person meets at the first start: the address, the token, `.env`, the Node that runs it, the terminal. */
 import { spawn, spawnSync } from 'node:child_process';
+import { lookup } from 'node:dns/promises';
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
