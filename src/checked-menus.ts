@@ -9,6 +9,8 @@ import { join } from 'node:path';
 
 /** Where a process keeps them. */
 const DIRECTORY = join(import.meta.dirname, '..', 'node_modules', '.cache', 'ussd-gateway', 'menus');
+/** npm writes it anew whenever a package changes: the check uses some. */
+const PACKAGES = join(import.meta.dirname, '..', 'node_modules', '.package-lock.json');
 /** More files than this are of documents and programs that are gone: all are removed. */
 const MOST = 64;
 
@@ -52,16 +54,17 @@ export class CheckedMenus {
   }
 }
 
-/** Names a program by the path, size and time of each of its files: an edit changes one of them. */
+/** Names a program by the path, size and time of its files and its packages: an edit or an update changes one of them. */
 function stampOf(folder: string): string {
-  const stamps = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter((name) => /\.[cm]?[jt]s$/.test(name))
     .sort()
-    .map((name) => {
-      const { size, mtimeMs } = statSync(join(folder, name));
-      return `${name} ${size} ${mtimeMs}`;
-    });
+    .map((name) => join(folder, name));
+  const stamps = [...files, PACKAGES].map((file) => {
+    const stat = statSync(file, { throwIfNoEntry: false });
+    return `${file} ${stat?.size} ${stat?.mtimeMs}`;
+  });
   return createHash('sha256')
-    .update([folder, process.version, ...stamps].join('\n'))
+    .update([process.version, ...stamps].join('\n'))
     .digest('hex');
 }

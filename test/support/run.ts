@@ -176,7 +176,7 @@ function chosenFiles(long: boolean): string[] {
   const isLong = (file: string) => file.startsWith(join('test', 'long'));
   // What scales is run again in the long tier, at its full size.
   const scales = (file: string) =>
-    /\bscaled|SCALE\b.*support\/scale\.ts'|support\/property\.ts'/.test(
+    /\b(scaled|SCALE)\b.*support\/scale\.ts'|support\/property\.ts'/.test(
       readFileSync(join(root, file), 'utf8'),
     );
   const hasLongTests = (file: string) => /\bLONG_TIER\b/.test(readFileSync(join(root, file), 'utf8'));
