@@ -79,6 +79,8 @@ export type EngineSettings = {
   pinCost?: number;
   /** How long one process speaks to the task router about a task. Default: those of `src/store/far-tasks.ts`. */
   farTaskTimes?: FarTaskTimes;
+  /** How many turns may wait for the database before newcomers are shed. Default: that of `Lane`. */
+  mostWaiting?: number;
   /** Letters of an alphabet at random, for Customer IDs. */
   randomCode?: (alphabet: string, length: number) => string;
 };
@@ -191,6 +193,7 @@ export async function openEngine(database: Database, settings: EngineSettings): 
     recalls: settings.recalls ?? true,
     documents: menus,
     makePartitions: makeWeeks,
+    mostWaiting: settings.mostWaiting,
   });
   const switches = new Switches(database.sql);
   await switches.look();

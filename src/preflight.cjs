@@ -1,5 +1,6 @@
 /**
- * Checks Node and the installed packages before any TypeScript is loaded: `node -r ./src/preflight.cjs src/main.ts`.
+ * Checks Node and the installed packages before any TypeScript is loaded, and has its compiled code kept:
+ * `node -r ./src/preflight.cjs src/main.ts`.
  *
  * Without it a Node that cannot run this code ends with ERR_UNKNOWN_FILE_EXTENSION or a syntax error, and missing
  * packages with ERR_MODULE_NOT_FOUND, each with a stack. Prints one sentence to standard error and exits with 1.
@@ -62,6 +63,7 @@ if (said !== undefined) {
   process.stderr.write(`ussd gateway cannot start:\n  ${said}\n`);
   process.exit(1);
 }
+require('./code-cache.cjs');
 // Reading the code alone takes a second, and ten on a busy machine.
 if (process.stderr.isTTY && path.basename(process.argv[1] || '') === 'main.ts')
   process.stderr.write('loading the gateway …\n');

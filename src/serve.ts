@@ -76,6 +76,8 @@ export type ServeOptions = {
   routerMs?: number;
   /** How long one process speaks to the task router about a task. Default: those of `src/store/far-tasks.ts`. */
   farTaskTimes?: FarTaskTimes;
+  /** How many turns may wait for the database before newcomers are shed. Default: that of `Lane`. */
+  mostWaiting?: number;
   /** Tells a person what is being done, on a terminal. */
   progress?: Progress;
   /** Shows the start to a person, as a table; without it the start is a record of the log. */
@@ -166,6 +168,7 @@ async function serveOn(
     airtimeCurrencies: config.airtimeCurrencies,
     enqueue: queue.enqueue,
     ...(pinCost !== undefined && { pinCost }),
+    ...(options.mostWaiting !== undefined && { mostWaiting: options.mostWaiting }),
     ...(options.farTaskTimes !== undefined && { farTaskTimes: options.farTaskTimes }),
   });
   const { takeTurn, takeNotice, sessions, menus, switches, digests, messages } = engine;

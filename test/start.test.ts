@@ -18,7 +18,8 @@ import { hasTerminal } from './support/terminal.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const MAIN = join(ROOT, 'src', 'main.ts');
-const PREFLIGHT = join(ROOT, 'src', 'preflight.cjs');
+/** What runs before any TypeScript is loaded. */
+const BEFORE = ['preflight.cjs', 'code-cache.cjs'];
 const documents = readMenus(SERVICES, knownOf);
 const { url: DATABASE_URL } = await database(t);
 const SERVER = { DATABASE_URL, PIN_ENCRYPTION_KEY: TEST_KEY };
@@ -201,7 +202,7 @@ t.test('every command reads .env of the working directory; the environment wins'
 t.test('on a terminal the start says what it waits for, and shows the table', async (t) => {
   if (!hasTerminal()) return t.comment('no script(1) here');
   const settings = environment({ ...SERVER, DATA_DIR: temporaryDirectory(t), LOG_LEVEL: 'error' });
-  const line = `exec '${process.execPath}' -r '${PREFLIGHT}' '${MAIN}'`;
+  const line = `exec '${process.execPath}' -r '${join(ROOT, 'src', 'preflight.cjs')}' '${MAIN}'`;
   const child = spawn('script', ['-qefc', line, '/dev/null'], { env: settings, detached: true });
   t.teardown(() => child.kill('SIGKILL'));
   let output = '';
@@ -223,7 +224,7 @@ t.test('on a terminal the start says what it waits for, and shows the table', as
 function runBehind(t: Test, project: object, words: string[] = [], settings: Record<string, string> = {}) {
   const folder = temporaryDirectory(t);
   mkdirSync(join(folder, 'src'));
-  cpSync(PREFLIGHT, join(folder, 'src', 'preflight.cjs'));
+  for (const name of BEFORE) cpSync(join(ROOT, 'src', name), join(folder, 'src', name));
   writeFileSync(
     join(folder, 'package.json'),
     JSON.stringify({ type: 'module', devDependencies: { node: '^24.1.0' }, ...project }),
@@ -276,10 +277,12 @@ t.test('a Node or an installation that cannot run the code is told in one senten
 });
 
 t.test('the check is before every program, and Node 14 can parse it', async (t) => {
-  const code = readFileSync(PREFLIGHT, 'utf8');
-  const lowered = (target: string) => esbuild.transformSync(code, { target }).code;
-  t.equal(lowered('node14'), lowered('esnext'));
-  t.notMatch(code, /require\('node:/);
+  for (const name of BEFORE) {
+    const code = readFileSync(join(ROOT, 'src', name), 'utf8');
+    const lowered = (target: string) => esbuild.transformSync(code, { target }).code;
+    t.equal(lowered('node14'), lowered('esnext'), name);
+    t.notMatch(code, /require\('node:/, name);
+  }
   const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
     scripts: Record<string, string>;
   };

@@ -19,8 +19,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { PGlite } from '@electric-sql/pglite';
-import { pg_trgm } from '@electric-sql/pglite/contrib/pg_trgm';
+import type { PGlite } from '@electric-sql/pglite';
 
 /** Another process holds the directory: two on one embedded database corrupt it. */
 export class DirectoryInUse extends Error {
@@ -30,8 +29,17 @@ export class DirectoryInUse extends Error {
   }
 }
 
-/** What the migrations make use of besides Postgres itself. */
-const EXTENSIONS = { pg_trgm };
+/**
+ * Opens PGlite with what the migrations make use of besides Postgres itself. The package is loaded here, not above: a
+ * gateway on a Postgres server does without it.
+ */
+async function openPGlite(data: string): Promise<PGlite> {
+  const [{ PGlite }, { pg_trgm }] = await Promise.all([
+    import('@electric-sql/pglite'),
+    import('@electric-sql/pglite/contrib/pg_trgm'),
+  ]);
+  return PGlite.create(data, { extensions: { pg_trgm } });
+}
 
 /**
  * Opens PGlite under `directory`, made if missing, held by a lock file; without one in memory, for a player
@@ -52,7 +60,7 @@ export async function openEmbedded(
   const data = join(directory, 'postgres');
   try {
     if (!existsSync(data)) copySnapshot(data);
-    const pglite = await PGlite.create(data, { extensions: EXTENSIONS });
+    const pglite = await openPGlite(data);
     makePrivate(directory);
     return { pglite, release };
   } catch (error) {
@@ -68,7 +76,7 @@ async function openTemporary(): Promise<{ pglite: PGlite; release(): Promise<voi
   process.once('exit', remove);
   const data = join(directory, 'postgres');
   copySnapshot(data);
-  const pglite = await PGlite.create(existsSync(data) ? data : 'memory://', { extensions: EXTENSIONS });
+  const pglite = await openPGlite(existsSync(data) ? data : 'memory://');
   return { pglite, release: async () => remove() };
 }
 

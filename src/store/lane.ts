@@ -4,7 +4,7 @@ import { sqlState, Unavailable } from './sql.ts';
 /** A batch larger than this gains nothing and makes everybody wait for the last. */
 const BATCH = 256;
 /** What may wait before newcomers are shed: about a second of work at the measured rate. */
-const WAITING = 4_000;
+export const MOST_WAITING = 4_000;
 
 type Waiting<I, O> = {
   item: I;
@@ -24,17 +24,23 @@ type Waiting<I, O> = {
 export class Lane<I, O> {
   readonly #batch: (items: I[]) => Promise<O[]>;
   readonly #single: (item: I) => Promise<O>;
+  readonly #most: number;
   #waiting: Waiting<I, O>[] = [];
   #busy = false;
 
-  constructor(batch: (items: I[]) => Promise<O[]>, single: (item: I) => Promise<O>) {
+  constructor(
+    batch: (items: I[]) => Promise<O[]>,
+    single: (item: I) => Promise<O>,
+    most: number = MOST_WAITING,
+  ) {
     this.#batch = batch;
     this.#single = single;
+    this.#most = most;
   }
 
   /** Adds one item to the next batch. Throws `Unavailable`: shed, past its deadline, or database away. */
   add(item: I, deadline: Deadline): Promise<O> {
-    if (this.#waiting.length >= WAITING) return Promise.reject(new Unavailable('shed'));
+    if (this.#waiting.length >= this.#most) return Promise.reject(new Unavailable('shed'));
     return new Promise((resolve, reject) => {
       this.#waiting.push({ item, deadline, resolve, reject });
       if (!this.#busy) {

@@ -145,6 +145,8 @@ export class Turns {
       recalls: boolean;
       documents: Documents;
       makePartitions: () => Promise<void>;
+      /** How many statements may wait before newcomers are shed. Default: that of `Lane`. */
+      mostWaiting?: number | undefined;
     },
   ) {
     this.#sql = sql;
@@ -157,10 +159,12 @@ export class Turns {
     this.#lookUps = new Lane(
       (questions) => this.#askMany(laneSql, questions),
       async (question) => first(await this.#askMany(sql, [question])),
+      settings.mostWaiting,
     );
     this.#inserts = new Lane(
       (turns) => this.#insertMany(laneSql, turns),
       async (turn) => (await this.#insertSingly(turn))[0],
+      settings.mostWaiting,
     );
   }
 

@@ -1,8 +1,6 @@
 /**
- * Run by `npm ci` (the script `prepare`): makes a migrated, empty data directory for the embedded database, so that
- * the first start copies it instead of running initdb and the migrations. It holds no key and nothing of a person.
- * The script swallows every error: an old Node (`npm ci --omit=dev`) or a folder without sources (a Dockerfile that
- * copies package.json first) cannot run this, and the first start then makes the database itself.
+ * Makes a migrated, empty data directory for the embedded database, so that the first start copies it instead of
+ * running initdb and the migrations. It holds no key and nothing of a person.
  */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
