@@ -1,4 +1,4 @@
-import { getCountries, getCountryCallingCode } from 'libphonenumber-js/min';
+import { getCountries, getCountryCallingCode } from 'libphonenumber-js/max';
 import { z } from 'zod';
 import { unsendable } from './flow/outgoing.ts';
 import { USUAL_CODES } from './flow/service-code.ts';

@@ -1,7 +1,7 @@
 import type { Server } from 'node:net';
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 
 /** Keys counted by one instance. At about 150 bytes each; few enough to hold, too many to push others out. */
 const MOST_KEYS = 200_000;
@@ -31,7 +31,7 @@ export async function addLimits(
   redisUrl?: string,
   redisRestMs = REDIS_REST_MS,
 ): Promise<Limit> {
-  const redis = redisUrl === undefined ? undefined : connectRedis(redisUrl);
+  const redis = redisUrl === undefined ? undefined : await connectRedis(redisUrl);
   if (redis !== undefined) app.addHook('onClose', async () => redis.disconnect());
   await app.register(rateLimit, {
     global: false,
@@ -183,7 +183,9 @@ function storeOf(counts: Counts) {
   };
 }
 
-function connectRedis(url: string): Redis {
+/** Connects in the background. The package is loaded here, not above: without `REDIS_URL` it is not needed. */
+async function connectRedis(url: string): Promise<Redis> {
+  const { Redis } = await import('ioredis');
   const redis = new Redis(url, {
     maxRetriesPerRequest: 1,
     enableOfflineQueue: false,

@@ -50,11 +50,10 @@ function slipsBetween(name: string, setting: string): number {
   const words = name.split('_');
   const others = setting.split('_');
   if (words.length !== others.length) {
-    const slips = distance(name.replaceAll('_', ''), setting.replaceAll('_', ''));
     // `API_BASE_URL` and `PGHOST` have words of their own; `DATABASEULR` lacks an underscore.
-    return Math.abs(words.length - others.length) === 1 && slips <= 1 && setting.length >= SHORT
-      ? slips + 1
-      : Infinity;
+    if (Math.abs(words.length - others.length) !== 1 || setting.length < SHORT) return Infinity;
+    const slips = distance(name.replaceAll('_', ''), setting.replaceAll('_', ''));
+    return slips <= 1 ? slips + 1 : Infinity;
   }
   let sum = 0;
   for (const [at, word] of words.entries()) {

@@ -250,12 +250,15 @@ async function startBoss(
   return boss;
 }
 
-/** Makes a queue, and brings one that an older version made up to date. */
+/** Makes a queue, and brings one that an older version made up to date; one that is so already is only looked at. */
 async function createQueue(
   boss: PgBoss,
   name: string,
   options: NonNullable<Parameters<PgBoss['createQueue']>[1]>,
 ): Promise<void> {
+  const there: object | null = await boss.getQueue(name);
+  const isSo = ([key, value]: [string, unknown]) => Reflect.get(there ?? {}, key) === value;
+  if (there !== null && Object.entries(options).every(isSo)) return;
   await boss.createQueue(name, options);
   await boss.updateQueue(name, options);
 }

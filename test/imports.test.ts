@@ -48,6 +48,19 @@ const MAY: Record<string, string[]> = {
   'kept.ts': [],
   'opening.ts': ['seal', 'store', 'kept.ts', 'queue.ts'],
   'leaving.ts': ['store', 'queue.ts'],
+  // What `npm ci` runs: loads what a start loads.
+  'prepare.ts': [
+    'menus.ts',
+    'checked-menus.ts',
+    'serve.ts',
+    'command.ts',
+    'checkup.ts',
+    'leaving.ts',
+    'env-file.ts',
+    'in-words.ts',
+    'log.ts',
+    'tools',
+  ],
   'checkup.ts': ['seal', 'store', 'providers', 'operator', 'deadline.ts', 'kept.ts', 'opening.ts'],
   // What people use beside the running service: `main.ts` imports none of it.
   tools: [

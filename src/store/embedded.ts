@@ -80,7 +80,7 @@ async function openTemporary(): Promise<{ pglite: PGlite; release(): Promise<voi
   return { pglite, release: async () => remove() };
 }
 
-/** Where `npm ci` leaves a migrated data directory (src/tools/snapshot.ts); what was made of it stands in its name. */
+/** Where `npm ci` leaves a migrated data directory (src/prepare.ts); what was made of it stands in its name. */
 const SNAPSHOTS = join(import.meta.dirname, '..', '..', 'node_modules', '.cache', 'ussd-gateway');
 
 /**

@@ -20,11 +20,12 @@ const WEEK_MS = 7 * 86_400_000;
  * Safe to run at any time, on several instances at once. Returns the names of those it made.
  */
 export async function makePartitions(db: Kysely<Tables>): Promise<string[]> {
-  const today = await utcDay(db);
+  const today = monday(await utcDay(db)).getTime();
+  const there = await attached(db);
   const made: string[] = [];
   for (let week = -1; week <= WEEKS_AHEAD; week += 1) {
-    const from = new Date(monday(today).getTime() + week * WEEK_MS);
-    if (await makeWeek(db, from)) made.push(nameOf(from));
+    const from = new Date(today + week * WEEK_MS);
+    if (!there.includes(nameOf(from)) && (await makeWeek(db, from))) made.push(nameOf(from));
   }
   return made;
 }

