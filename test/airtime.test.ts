@@ -122,7 +122,7 @@ t.test('what the provider says later: confirmed once, or the money comes back on
     discount: 'KES 0.6000',
     value: 'KES 50.0000',
   });
-  await report(of(one, 'Success'));
+  await report({ ...of(one, 'Success'), description: '\u{1F600}'.repeat(1_000) });
   await report(of(one, 'Success'), 'application/json');
   await report(of(one, 'Failed'));
   await Promise.all(Array.from({ length: 10 }, () => report(of(two, 'Failed'))));

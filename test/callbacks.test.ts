@@ -106,6 +106,8 @@ t.test('a body that is too long for any text is acknowledged, counted and droppe
     ],
     ['/ussd/status', {}, '200 OK'],
     ['/twilio/task-events', {}, '200 OK'],
+    ['/airtime/status', {}, '200 OK'],
+    ['/airtime/validation', {}, '200 {"status":"Failed"}'],
   ];
   for (const [path, good, answer] of routes) {
     const before = await counted(path, 'rubbish');

@@ -232,9 +232,9 @@ t.test('a phone in this process', async (t) => {
       t.notMatch(out, '48213');
       t.match(out, /^ {2}text: 2\*2\*Ann Phiri\*00\*•{5}\*•{5}$/m);
       const [, customerId] = /Customer ID: (C\w{8})/.exec(out) ?? [];
-      t.match(out, `SMS to +260971234567: Welcome to IXO. Your Customer ID is ${customerId}`);
+      t.match(out, `SMS to +254711000111: Welcome to IXO. Your Customer ID is ${customerId}`);
       const kept = readFileSync(file, 'utf8');
-      t.match(kept, /^phone \+260971234567\ndial \*1234#\nCON Welcome to IXO USSD\n1\. Know More\n/);
+      t.match(kept, /^phone \+254711000111\ndial \*1234#\nCON Welcome to IXO USSD\n1\. Know More\n/);
       t.match(
         kept,
         /\n> 48213\nEND Your account is open\.\nCustomer ID: \{customerId\}\n.*\n\ndial \*1234#\nCON /,

@@ -1,5 +1,6 @@
 import { readAnswer } from './answer.ts';
 import { error, type Finding, nodesOf, textsIn } from './finding.ts';
+import { messages } from './lint-messages.ts';
 import { names, phones, spoken, traces } from './lint-names.ts';
 import { blankEnds } from './lint-texts.ts';
 import {
@@ -73,7 +74,13 @@ export function lint(menu: Menu, known: Known): Finding[] {
         ];
   const lengths = found.some(({ level }) => level === 'error')
     ? []
-    : [...turnersSpoken(menu, known), ...screens(menu, known), ...turns(menu, known), ...sizes(menu)];
+    : [
+        ...turnersSpoken(menu, known),
+        ...screens(menu, known),
+        ...turns(menu, known),
+        ...messages(menu, known),
+        ...sizes(menu),
+      ];
   const paths = pathsOf(menu, known);
   return [...found, ...lengths].map((finding) => {
     const path = finding.path ?? paths.get(finding.node);

@@ -3,7 +3,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
-import { acknowledge, inWords, noteFailure } from './callbacks.ts';
+import { acknowledge, CALLBACK_BYTES, inWords, noteFailure } from './callbacks.ts';
 import { ANSWER_MS, dropped, refuseOthers, UssdRequest } from './screens.ts';
 
 /** What the provider says of an order when it knows; `authenticated`: by a way that only the provider has. */
@@ -71,6 +71,7 @@ function statusOf(app: FastifyInstance, parts: AirtimeParts): void {
   app.withTypeProvider<ZodTypeProvider>().route({
     method: 'POST',
     url: STATUS,
+    bodyLimit: CALLBACK_BYTES,
     config: { callback: STATUS, unproven: 'OK' },
     schema: {
       summary: 'How an airtime order went',
@@ -119,6 +120,7 @@ function validationOf(app: FastifyInstance, parts: AirtimeParts): void {
   app.withTypeProvider<ZodTypeProvider>().route({
     method: 'POST',
     url: VALIDATION,
+    bodyLimit: CALLBACK_BYTES,
     config: { callback: VALIDATION },
     schema: {
       summary: 'Whether we asked for an airtime order',

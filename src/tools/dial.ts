@@ -16,7 +16,7 @@ const HELP = `usage: npm run dial -- '*1234#' [options]
 A phone in the terminal. It speaks to the engine in this process, on a database in memory that is gone
 afterwards; with --server to a running gateway.
 
-  --phone +260971234567    whose phone it is
+  --phone +254711000111    whose phone it is
   --service name           the service that the code leads to, where it is another than usual; in this process only
   --lang fr                the language that the phone chose before; in this process only
   --through '*1*2'         dialled behind the code: *1234*1*2#
@@ -35,7 +35,7 @@ function readWords() {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
       options: {
-        phone: { type: 'string', default: '+260971234567' },
+        phone: { type: 'string', default: '+254711000111' },
         service: { type: 'string' },
         lang: { type: 'string' },
         through: { type: 'string', default: '' },
@@ -82,7 +82,7 @@ function checked(): string {
   const given = words.code ?? '';
   if (!CODE.test(given) || extra.length > 0) giveUp(`dial a code like '*1234#', in quotes\n\n${HELP}`);
   if (!UssdRequest.shape.phoneNumber.safeParse(phone).success)
-    giveUp(`--phone ${phone} is none: give it in full, like +260971234567`);
+    giveUp(`--phone ${phone} is none: give it in full, like +254711000111`);
   if (!/^(\*\d{1,10})*$/.test(through)) giveUp(`--through ${through} cannot be dialled: give it like '*1*2'`);
   if (server !== undefined && !/^https?:\/\/[^/]/.test(server))
     giveUp(`--server ${server} is no address: give it like http://localhost:3000`);

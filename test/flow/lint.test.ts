@@ -761,6 +761,23 @@ test('every finding about a screen that can be reached says how', async (t) => {
   }
 });
 
+test('warnings: a message that can take more than four SMS, with every value at its longest', async (t) => {
+  const saying = (en: string) => {
+    const text = RICH.replace('You owe {left|money:KES}.', en);
+    t.not(text, RICH);
+    const parsed = parseMenu(text, 'rich.yaml', RICH_KNOWN);
+    return parsed.menu === undefined ? parsed.problems : parsed.warnings;
+  };
+  // One of several has 153 letters of GSM; what a value adds counts at its longest.
+  t.same(saying('x'.repeat(4 * 153)), []);
+  t.match(saying('x'.repeat(4 * 153 + 1)), [
+    /^rich\.yaml:\d+: \w+: the message in en can take 5 SMS, over 4: shorten it/,
+  ]);
+  t.match(saying(`${'x'.repeat(4 * 153 - 3)}{left}`), [/in en can take 5 SMS/]);
+  t.same(saying('ሀ'.repeat(4 * 67)), []);
+  t.match(saying('ሀ'.repeat(4 * 67 + 1)), [/in en can take 5 SMS/]);
+});
+
 test('warnings: too deep, too many choices; ways back do not count', async (t) => {
   const warningsOf = (text: string) => {
     const parsed = parseMenu(text, 'rich.yaml', RICH_KNOWN);
