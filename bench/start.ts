@@ -89,6 +89,7 @@ function residentOfGroup(group: number): number {
 const postgres = await startPostgres({ own: true });
 const rounds: Record<'first' | 'again' | 'postgres', Started>[] = [];
 const folder = mkdtempSync(join(tmpdir(), 'ussd-bench-start-'));
+const machine = await describeMachine(folder);
 try {
   const onPostgres = {
     DATABASE_URL: postgres.url,
@@ -111,7 +112,7 @@ const row = (name: string, kind: 'first' | 'again' | 'postgres') => {
   const ms = all.map((each) => each.ms);
   return `| ${name} | ${Math.round(median(ms))} | ${Math.round(Math.min(...ms))}–${Math.round(Math.max(...ms))} | ${Math.round(median(all.map(({ mb }) => mb)))} |`;
 };
-console.log(`${describeMachine()}; ${ROUNDS} rounds\n
+console.log(`${machine.cpu}, ${machine.cores} cores, ${machine.system}, Node ${machine.node}, load before ${machine.loadBefore.toFixed(1)}; ${ROUNDS} rounds\n
 | \`npm start\` | first screen after ms | range | memory in MB |
 |---|--:|--:|--:|
 ${row('with nothing set, the first', 'first')}

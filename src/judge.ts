@@ -129,8 +129,8 @@ async function checkPin(
       { key: phone, nobody: false },
       { key: id, nobody: account === undefined },
     ];
-    // A try that is counted behind our back is this turn's: the same request again finds it, and is not counted.
-    if (!(await within(deadline, parts.attempts.begin(turn, keys)))) return { verdict: 'locked' };
+    // Where the deadline passes while it is committed, the same request again finds it, and is not counted.
+    if (!(await within(deadline, parts.attempts.begin(turn, keys, deadline)))) return { verdict: 'locked' };
     const right = await matchesPin(pin, account?.verifier() ?? parts.noPin);
     if (!right || account === undefined) return { verdict: 'wrong' };
     const change = account.mustChange;

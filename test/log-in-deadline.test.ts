@@ -51,6 +51,8 @@ t.test('a database that does not answer', async (t) => {
     t.equal(await logIn(50).catch(({ code }) => code), 'deadline', 'and the slot is free at once');
     await stranger.query('rollback');
     t.same(await logIn(20_000), { verdict: 'wrong' });
+    const counted = await db.kysely.selectFrom('pin_counters').select('tries').orderBy('tries').execute();
+    t.same(counted, [{ tries: 1 }, { tries: 1 }], 'what was not checked was not counted');
     await db.kysely.deleteFrom('pin_counters').where('nobody', 'is not', null).execute();
   }
 });

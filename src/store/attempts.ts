@@ -1,6 +1,8 @@
 import { sql } from 'kysely';
+import type { Deadline } from '../flow/heard.ts';
 import type { Db } from './accounts.ts';
 import { olderThan, removeOld, type Sweep } from './batches.ts';
+import { Unavailable } from './sql.ts';
 
 /** After so many tries without a right one in between, nothing is checked until then (CONTRACT.md section 2). */
 const LOCKS = sql<Date | null>`case
@@ -29,9 +31,10 @@ export class Attempts {
 
   /**
    * Counts a try of this turn against every key, unless one of them is locked: then it counts nothing.
-   * Commits before it returns. True where the PIN may be checked.
+   * Commits before it returns. Returns true where the PIN may be checked. Throws `Unavailable`, and counts nothing,
+   * where the database let it wait past the deadline: its PIN is not checked, and the subscriber tries again.
    */
-  async begin(turn: Buffer, keys: CounterKey[]): Promise<boolean> {
+  async begin(turn: Buffer, keys: CounterKey[], deadline?: Deadline): Promise<boolean> {
     return this.#db.transaction().execute(async (tx) => {
       const mine = await tx
         .insertInto('pin_attempts')
@@ -61,6 +64,8 @@ export class Attempts {
         .orderBy('key')
         .forUpdate()
         .execute();
+      // Nothing is waited for behind these locks.
+      if (deadline !== undefined && deadline.left() <= 0) throw new Unavailable('deadline');
       if (held.some(({ locked }) => locked)) {
         await tx.updateTable('pin_attempts').set({ locked: true }).where('turn', '=', turn).execute();
         return false;
