@@ -1,4 +1,4 @@
-import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { METHODS } from 'node:http';
 import helmet from '@fastify/helmet';
 import {
@@ -25,6 +25,7 @@ import { type TelerivetParts, telerivetListener } from './gateways/telerivet.ts'
 import { type TwilioEventsParts, twilioEvents } from './gateways/twilio-events.ts';
 import { ussdGateway } from './gateways/ussd.ts';
 import { makeAdmission, makeGuard, type Operator, type PartnerSettings } from './guard.ts';
+import { isSameSecret } from './http/same-secret.ts';
 import { addLimits, addressKey, type ConnectionLimits, limitConnections } from './limits.ts';
 import { type Networks, parseNetworks } from './networks.ts';
 import { type DebugParts, debug } from './operator/debug.ts';
@@ -228,7 +229,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
           countRefused(request);
           return void reply.code(403).send({ error: 'Forbidden' });
         }
-      } else if (!isSame((request.params as { callback?: string }).callback ?? '', secret)) {
+      } else if (!isSameSecret((request.params as { callback?: string }).callback, secret)) {
         return void refuseGuess(request, reply).catch(done);
       }
       request.authenticated = closed;
@@ -355,9 +356,4 @@ function requestId(request: { headers: Record<string, string | string[] | undefi
   const given = request.headers['x-request-id'];
   const good = typeof given === 'string' && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(given);
   return good ? given : randomUUID();
-}
-
-function isSame(given: string, secret: string): boolean {
-  const hash = (value: string) => createHash('sha256').update(value).digest();
-  return timingSafeEqual(hash(given), hash(secret));
 }

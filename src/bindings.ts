@@ -1,4 +1,6 @@
 import { CompiledQuery } from 'kysely';
+import type { Db } from './db/db.ts';
+import { type Row, type Sql, within } from './db/sql.ts';
 import { askForHelp, TASK } from './effects/open-task.ts';
 import { SMS, sendSms } from './effects/sms.ts';
 import type { Engine } from './engine.ts';
@@ -7,7 +9,6 @@ import type { Queue } from './queue.ts';
 import { randomCode } from './seal/pin.ts';
 import { hearIncoming } from './sms/incoming.ts';
 import type { Replies } from './sms/replies.ts';
-import type { Db } from './store/accounts.ts';
 import type { RouterEvent } from './store/far-tasks.ts';
 import { stepStates } from './store/housekeeping.ts';
 import { credit } from './store/ledger.ts';
@@ -17,7 +18,6 @@ import { countDeliveries, listDeliveries } from './store/outbox.ts';
 import { viewOf } from './store/phone-view.ts';
 import { newestReconciliations } from './store/reconciliation.ts';
 import { recordsOf } from './store/records.ts';
-import { type Row, type Sql, within } from './store/sql.ts';
 import { funnelOf } from './store/stats.ts';
 import type { Request } from './store/task-rows.ts';
 

@@ -1,13 +1,13 @@
 import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { type Database, openEmbeddedDatabase, openPostgres, type Pooler } from './db/database.ts';
+import { DirectoryInUse } from './db/embedded.ts';
 import { deadlineIn } from './deadline.ts';
 import { keyFile } from './kept.ts';
 import { type Progress, preparing } from './opening.ts';
 import { examine, examineRedis, type Finding, inLines, ok } from './operator/doctor.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { type KeyRing, parseKeyRing } from './seal/keys.ts';
-import { type Database, openEmbeddedDatabase, openPostgres, type Pooler } from './store/database.ts';
-import { DirectoryInUse } from './store/embedded.ts';
 
 /** What is asked of a database is over by then; in milliseconds. */
 const DATABASE_MS = 10_000;

@@ -1,3 +1,5 @@
+import { type Db, lockDigest } from './db/db.ts';
+import { type Sql, Unavailable } from './db/sql.ts';
 import type { Enqueue } from './effects/delivery.ts';
 import type { EffectKind } from './effects/effect.ts';
 import { Outcome } from './flow/dial.ts';
@@ -7,9 +9,7 @@ import type { Screen } from './flow/screen.ts';
 import type { Course } from './flow/state.ts';
 import type { Heeded, Place } from './hear.ts';
 import type { Located } from './locate.ts';
-import { type Db, lockDigest } from './store/accounts.ts';
 import { claimEffect, type EffectKey, whoDid } from './store/effects.ts';
-import { type Sql, Unavailable } from './store/sql.ts';
 import type { NewTurn, Turns } from './store/turns.ts';
 
 /** What committing a turn needs. */

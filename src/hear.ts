@@ -1,3 +1,4 @@
+import type { Db } from './db/db.ts';
 import { MOST_PIECES, nextPiece, piecesLeft } from './flow/address.ts';
 import type { Deadline, Heard } from './flow/heard.ts';
 import type { Menu } from './flow/menu.ts';
@@ -8,7 +9,6 @@ import type { Located } from './locate.ts';
 import type { Resumable } from './resume.ts';
 import type { Digests } from './seal/digests.ts';
 import type { Fact } from './services/facts.ts';
-import type { Db } from './store/accounts.ts';
 import { rowKey } from './store/turns.ts';
 
 /** What hearing needs besides the core: who judges secrets, and where facts come from. */

@@ -1,7 +1,7 @@
+import { type Sweep, sweep } from './db/batches.ts';
+import type { House } from './db/database.ts';
+import type { Db } from './db/db.ts';
 import type { Keeping } from './engine.ts';
-import type { Db } from './store/accounts.ts';
-import { type Sweep, sweep } from './store/batches.ts';
-import type { House } from './store/database.ts';
 import { forgetEffects } from './store/effects.ts';
 import { beginSteps, codeOf, failed, succeeded } from './store/housekeeping.ts';
 import { forgetSmsReports } from './store/message-reports.ts';

@@ -1,4 +1,6 @@
 import { ConfigError } from './config.ts';
+import { DirectoryInUse } from './db/embedded.ts';
+import { RightsMissing } from './db/migrate.ts';
 import { EnvFileError } from './env-file.ts';
 import { KeyLost } from './kept.ts';
 import { AddressRefused } from './listening.ts';
@@ -7,9 +9,7 @@ import { StartRefused } from './opening.ts';
 import { CommandRefused } from './operator/commands.ts';
 import { KeyError } from './seal/keys.ts';
 import { RepliesError } from './sms/replies.ts';
-import { DirectoryInUse } from './store/embedded.ts';
 import { WrongKeys } from './store/keyring.ts';
-import { RightsMissing } from './store/migrate.ts';
 
 /**
  * Returns the lines to print where the person who started this can mend the fault of a start or a command, else

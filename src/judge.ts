@@ -1,3 +1,5 @@
+import type { Db } from './db/db.ts';
+import { within } from './db/sql.ts';
 import { PIN_DIGITS } from './flow/answer.ts';
 import type { Deadline } from './flow/heard.ts';
 import type { Ask } from './flow/menu.ts';
@@ -13,9 +15,8 @@ import {
   type PinSlots,
   unmatchable,
 } from './seal/pin.ts';
-import type { Accounts, Db, Known } from './store/accounts.ts';
+import type { Accounts, Known } from './store/accounts.ts';
 import type { Attempts } from './store/attempts.ts';
-import { within } from './store/sql.ts';
 
 /** A secret that was typed, and by whom: what `judge` hears instead of the core. */
 export type Heard = {

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import type { Database } from './db/database.ts';
 import type { Queue } from './queue.ts';
-import type { Database } from './store/database.ts';
 
 /** Between SIGTERM and the closed door: answers say `connection: close`, and balancers see `/health`. */
 const GOODBYE_MS = 1_000;

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { readCursor } from './store/cursor.ts';
+import { readCursor } from './db/cursor.ts';
 
 /** What guarded routes say when they do nothing. */
 export const Failure = z.object({ error: z.string() });

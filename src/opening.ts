@@ -1,9 +1,9 @@
 import type { Logger } from 'pino';
+import { type Database, openEmbeddedDatabase, openPostgres, type Pooler } from './db/database.ts';
+import { migrate, migrateServer } from './db/migrate.ts';
 import { keptKey, keyFile } from './kept.ts';
 import { type KeyRing, parseKeyRing } from './seal/keys.ts';
-import { type Database, openEmbeddedDatabase, openPostgres, type Pooler } from './store/database.ts';
 import { hasDigestKey } from './store/keyring.ts';
-import { migrate, migrateServer } from './store/migrate.ts';
 import { installQueue } from './store/queue-schema.ts';
 
 /** How long a start waits for a database that is not up yet; in milliseconds. */

@@ -1,8 +1,8 @@
 import { fromKysely, fromPglite, type JobResult, PgBoss } from 'pg-boss';
+import type { Database } from './db/database.ts';
+import { type Db, GuardFailed } from './db/db.ts';
 import { codeOf, type Delivery, type Enqueue } from './effects/delivery.ts';
 import { type Failing, failures } from './effects/failing.ts';
-import { type Db, GuardFailed } from './store/accounts.ts';
-import type { Database } from './store/database.ts';
 import { endDelivery, kindOf, noteAttempts, putOut, reviveDelivery } from './store/outbox.ts';
 import { ownsQueue } from './store/queue-schema.ts';
 

@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
 import { bind } from './bindings.ts';
 import { type Config, type Operator, SCOPES } from './config.ts';
+import { within } from './db/sql.ts';
 import { airtimeDelivery } from './effects/buy-airtime.ts';
 import { EFFECTS, NEED_PHONE, QUIET } from './effects/effect.ts';
 import { taskDelivery, tellUntold } from './effects/open-task.ts';
@@ -33,7 +34,6 @@ import { type Start, startLine, startScreen } from './start-line.ts';
 import type { FarTaskTimes } from './store/far-tasks.ts';
 import type { Book } from './store/ledger.ts';
 import { simulatedTill } from './store/reconciliation.ts';
-import { within } from './store/sql.ts';
 
 /** The folders of this code: its migrations, its services, the default automatic replies. */
 export const MIGRATIONS = join(import.meta.dirname, '..', 'migrations');

@@ -1,4 +1,6 @@
 import { type Committed, commit } from './commit.ts';
+import { GuardFailed } from './db/db.ts';
+import { Unavailable, within } from './db/sql.ts';
 import { MOST_PIECES, nextPiece } from './flow/address.ts';
 import { decide, Outcome, type Ruling } from './flow/dial.ts';
 import type { Answer, Deadline, Heard, TakeTurn, Unheard } from './flow/heard.ts';
@@ -12,8 +14,6 @@ import { type Located, locate, recall } from './locate.ts';
 import type { Menus } from './menus.ts';
 import { answerOffer, asksSecret, claimOf, missOffer, offer, type Resumable, resumable } from './resume.ts';
 import { SealError } from './seal/box.ts';
-import { GuardFailed } from './store/accounts.ts';
-import { Unavailable, within } from './store/sql.ts';
 import { type KnownTurn, rowKey } from './store/turns.ts';
 
 /** What a turn needs; times are in milliseconds. */

@@ -1,11 +1,11 @@
 /** Accounts are opened once, whoever hears the confirmation, and messages are within their limits. */
 import t, { type Test } from 'tap';
+import { type Database, openEmbeddedDatabase } from '../src/db/database.ts';
+import { migrate } from '../src/db/migrate.ts';
 import { deadlineIn } from '../src/deadline.ts';
 import type { Engine, openEngine } from '../src/engine.ts';
 import { written } from '../src/gateways/screens.ts';
 import { parseKeyRing } from '../src/seal/keys.ts';
-import { type Database, openEmbeddedDatabase } from '../src/store/database.ts';
-import { migrate } from '../src/store/migrate.ts';
 import { embeddedDirectory } from './support/embedded.ts';
 import { engineOn, MIGRATIONS, openDatabase } from './support/engine.ts';
 import {

@@ -7,8 +7,8 @@ import type { Readable } from 'node:stream';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { ConfigError, readConfig } from '../src/config.ts';
+import { hold } from '../src/db/embedded.ts';
 import { inWords } from '../src/in-words.ts';
-import { hold } from '../src/store/embedded.ts';
 import { embeddedDirectory } from './support/embedded.ts';
 import {
   environment,

@@ -2,14 +2,14 @@
 import { sql } from 'kysely';
 import pg from 'pg';
 import t from 'tap';
+import { openPostgres } from '../src/db/database.ts';
+import { migrateServer } from '../src/db/migrate.ts';
+import { missingGrants } from '../src/db/rights.ts';
 import { deadlineIn } from '../src/deadline.ts';
 import { keepHouse } from '../src/housekeeping.ts';
 import { startQueue } from '../src/queue.ts';
-import { openPostgres } from '../src/store/database.ts';
-import { migrateServer } from '../src/store/migrate.ts';
 import { makePartitions, missingPartitions } from '../src/store/partitions.ts';
 import { installQueue } from '../src/store/queue-schema.ts';
-import { missingGrants } from '../src/store/rights.ts';
 import { engineOn, MIGRATIONS, menuOf } from './support/engine.ts';
 import { database } from './support/postgres.ts';
 

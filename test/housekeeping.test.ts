@@ -2,10 +2,10 @@
 import { sql } from 'kysely';
 import pg from 'pg';
 import t, { type Test } from 'tap';
+import { type Database, openEmbeddedDatabase, openPostgres } from '../src/db/database.ts';
+import { migrate } from '../src/db/migrate.ts';
 import { keepHouse } from '../src/housekeeping.ts';
-import { type Database, openEmbeddedDatabase, openPostgres } from '../src/store/database.ts';
 import { stepStates } from '../src/store/housekeeping.ts';
-import { migrate } from '../src/store/migrate.ts';
 import { dropPartitions, leftPartitions, makePartitions } from '../src/store/partitions.ts';
 import { engineOn, MIGRATIONS, menuOf, openDatabase } from './support/engine.ts';
 import { startPooler } from './support/pooler.ts';

@@ -6,6 +6,9 @@ import { PGlite } from '@electric-sql/pglite';
 import { Kysely, PGliteDialect, sql } from 'kysely';
 import { FileMigrationProvider, Migrator } from 'kysely/migration';
 import t, { type Test } from 'tap';
+import { openEmbeddedDatabase } from '../src/db/database.ts';
+import type { Db } from '../src/db/db.ts';
+import { migrate } from '../src/db/migrate.ts';
 import { SMS } from '../src/effects/sms.ts';
 import { buyStock, sellStock, tradeDelivery } from '../src/effects/trade.ts';
 import { type Keeping, openKeeping } from '../src/engine.ts';
@@ -17,9 +20,7 @@ import type { Asking } from '../src/services/facts.ts';
 import { shippedCatalogue } from '../src/services/invest/catalogue.ts';
 import { investFacts } from '../src/services/invest/facts.ts';
 import { INVEST_FACTS } from '../src/services/invest/shapes.ts';
-import type { Db } from '../src/store/accounts.ts';
 import { CatalogueError, parseCsv, readCatalogue } from '../src/store/catalogue.ts';
-import { openEmbeddedDatabase } from '../src/store/database.ts';
 import {
   findInstruments,
   type Instrument,
@@ -30,7 +31,6 @@ import {
   seedInstruments,
 } from '../src/store/instruments.ts';
 import { DEMO_MINOR } from '../src/store/ledger.ts';
-import { migrate } from '../src/store/migrate.ts';
 import { Orders } from '../src/store/orders.ts';
 import { endDelivery, putOut, reviveDelivery } from '../src/store/outbox.ts';
 import {

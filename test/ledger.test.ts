@@ -2,9 +2,9 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import t from 'tap';
+import { type Db, GuardFailed } from '../src/db/db.ts';
 import { Box } from '../src/seal/box.ts';
 import { parseKeyRing } from '../src/seal/keys.ts';
-import { type Db, GuardFailed } from '../src/store/accounts.ts';
 import { type Book, credit, DEMO_MINOR, Ledger } from '../src/store/ledger.ts';
 import { TEST_KEY } from './support/gateway.ts';
 import fc from './support/property.ts';

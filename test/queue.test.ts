@@ -4,11 +4,11 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import t, { type Test } from 'tap';
+import { type Database, openEmbeddedDatabase, openPostgres } from '../src/db/database.ts';
+import { type Db, GuardFailed } from '../src/db/db.ts';
+import { migrateServer } from '../src/db/migrate.ts';
 import { codeOf, type Delivery } from '../src/effects/delivery.ts';
 import { type Queue, type QueueSettings, startQueue } from '../src/queue.ts';
-import { type Db, GuardFailed } from '../src/store/accounts.ts';
-import { type Database, openEmbeddedDatabase, openPostgres } from '../src/store/database.ts';
-import { migrateServer } from '../src/store/migrate.ts';
 import { endDelivery, listDeliveries, type Outgoing } from '../src/store/outbox.ts';
 import { embeddedDirectory } from './support/embedded.ts';
 import { MIGRATIONS, openDatabase } from './support/engine.ts';
@@ -390,7 +390,7 @@ t.test('the code of anything that is thrown', async (t) => {
 /** A process that takes a job, says so, and never comes back from it. */
 const NEVER = `
   import { startQueue } from ${JSON.stringify(join(import.meta.dirname, '../src/queue.ts'))};
-  import { openPostgres } from ${JSON.stringify(join(import.meta.dirname, '../src/store/database.ts'))};
+  import { openPostgres } from ${JSON.stringify(join(import.meta.dirname, '../src/db/database.ts'))};
   const [url, kind, retries] = process.argv.slice(1);
   const queue = await startQueue(openPostgres(url, () => {}), () => {}, {
     backoff: { retryDelayMax: 0 }, expireSeconds: 1, deadBackoff: { retryDelay: 1 } });

@@ -2,11 +2,11 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { type RawBuilder, sql } from 'kysely';
 import t from 'tap';
+import type { Db } from '../src/db/db.ts';
+import { bytes } from '../src/db/sql.ts';
 import { openKeeping } from '../src/engine.ts';
 import { Box } from '../src/seal/box.ts';
 import { parseKeyRing } from '../src/seal/keys.ts';
-import type { Db } from '../src/store/accounts.ts';
-import { bytes } from '../src/store/sql.ts';
 import { TEST_KEY } from './support/gateway.ts';
 import { LONG_TIER } from './support/scale.ts';
 import { embedded, onPostgres } from './support/stage.ts';

@@ -1,12 +1,12 @@
 /** The senders and the list of messages: who may, what they answer, who gets the text and who does not. */
 import { randomUUID } from 'node:crypto';
 import t, { type Test } from 'tap';
+import { openPostgres } from '../src/db/database.ts';
 import { openKeeping } from '../src/engine.ts';
 import { segmentsOf } from '../src/flow/text.ts';
 import { startQueue } from '../src/queue.ts';
 import { parseKeyRing } from '../src/seal/keys.ts';
 import { WAIT } from '../src/sms/senders.ts';
-import { openPostgres } from '../src/store/database.ts';
 import { ask } from './support/ask.ts';
 import {
   type FakeAfricasTalking,

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import { type Test, test } from 'tap';
+import type { Database } from '../src/db/database.ts';
 import { deadlineIn } from '../src/deadline.ts';
 import type { Engine } from '../src/engine.ts';
 import type { Heard } from '../src/flow/heard.ts';
 import { written } from '../src/gateways/screens.ts';
-import type { Database } from '../src/store/database.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
 import { CumulativeModel, LatestModel } from './support/model.ts';
 import fc from './support/property.ts';

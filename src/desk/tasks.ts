@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { type Cursor, pageOf } from '../db/cursor.ts';
 import type { Guard } from '../guard.ts';
 import { Failure, paging, REFUSALS } from '../listed.ts';
-import { type Cursor, pageOf } from '../store/cursor.ts';
 import type { TaskState } from '../store/task-rows.ts';
 import type { Task, TaskEvent } from '../store/tasks.ts';
 

@@ -1,5 +1,5 @@
+import { type Db, GuardFailed } from '../db/db.ts';
 import { type AirtimeProvider, didNothing, ProviderError } from '../providers/provider.ts';
-import { type Db, GuardFailed } from '../store/accounts.ts';
 import type { Airtime, Moved, Order } from '../store/airtime.ts';
 import { endDelivery } from '../store/outbox.ts';
 import { type Delivery, type Enqueue, eachAlone } from './delivery.ts';

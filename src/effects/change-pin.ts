@@ -1,5 +1,6 @@
+import { GuardFailed } from '../db/db.ts';
 import type { PendingPins } from '../seal/pin.ts';
-import { type Accounts, GuardFailed } from '../store/accounts.ts';
+import type { Accounts } from '../store/accounts.ts';
 import type { EffectKind } from './effect.ts';
 
 /** `changePin { pin }`: of the account that is logged in. */

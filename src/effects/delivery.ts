@@ -1,4 +1,4 @@
-import type { Db } from '../store/accounts.ts';
+import type { Db } from '../db/db.ts';
 
 /**
  * How one kind of effect leaves the house: at least once each, with the row's id as the key by which the far

@@ -1,4 +1,4 @@
-import type { Db } from '../store/accounts.ts';
+import type { Db } from '../db/db.ts';
 
 /** What an effect knows when it is committed. */
 export type Committing = {

@@ -1,4 +1,5 @@
-import { type Accounts, GuardFailed } from '../store/accounts.ts';
+import { GuardFailed } from '../db/db.ts';
+import type { Accounts } from '../store/accounts.ts';
 import type { EffectKind } from './effect.ts';
 
 /** `makeLinkCode { code, phone }`: a code by which that phone, and no other, can be added to the account. */

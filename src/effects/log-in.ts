@@ -1,4 +1,5 @@
-import { type Accounts, GuardFailed } from '../store/accounts.ts';
+import { GuardFailed } from '../db/db.ts';
+import type { Accounts } from '../store/accounts.ts';
 import type { Attempts } from '../store/attempts.ts';
 import type { EffectKind } from './effect.ts';
 

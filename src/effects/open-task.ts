@@ -1,6 +1,6 @@
+import { type Db, GuardFailed } from '../db/db.ts';
 import { ProviderError } from '../providers/provider.ts';
 import type { TaskAttributes, TaskRouter } from '../providers/task-router.ts';
-import { type Db, GuardFailed } from '../store/accounts.ts';
 import type { FarTasks, Held } from '../store/far-tasks.ts';
 import { endDelivery } from '../store/outbox.ts';
 import type { Request } from '../store/task-rows.ts';

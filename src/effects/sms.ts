@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import type { Db } from '../db/db.ts';
 import { ProviderError, type SmsBatch, type SmsProvider } from '../providers/provider.ts';
 import type { Digests } from '../seal/digests.ts';
-import type { Db } from '../store/accounts.ts';
 import { hearAnswer, type Judged } from '../store/message-reports.ts';
 import type { Call, Messages } from '../store/messages.ts';
 import { endDelivery } from '../store/outbox.ts';

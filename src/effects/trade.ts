@@ -1,6 +1,6 @@
+import { type Db, GuardFailed } from '../db/db.ts';
 import type { ExchangeAnswer, ExchangeProvider } from '../providers/exchange.ts';
 import { ProviderError } from '../providers/provider.ts';
-import { type Db, GuardFailed } from '../store/accounts.ts';
 import type { Ended, Order, Orders, Side } from '../store/orders.ts';
 import { endDelivery } from '../store/outbox.ts';
 import { type Delivery, type Enqueue, eachAlone } from './delivery.ts';

@@ -1,9 +1,9 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
+import { isSameSecret } from '../http/same-secret.ts';
 import { inWords, noteFailure, tooMany } from './callbacks.ts';
 import { ANSWER_MS, refuseOthers } from './screens.ts';
 
@@ -75,7 +75,7 @@ export async function telerivetListener(app: FastifyInstance, parts: TelerivetPa
     // Before anything is said of the fields: who does not know the secret learns nothing.
     preValidation: async (request, reply) => {
       const { secret: given } = (request.body ?? {}) as { secret?: unknown };
-      if (parts.secret !== undefined && typeof given === 'string' && isSame(given, parts.secret)) return;
+      if (parts.secret !== undefined && isSameSecret(given, parts.secret)) return;
       request.callback = { route: ROUTE, outcome: 'refused' };
       const wait = await parts.limit(request);
       return wait === undefined ? inWords(reply, 401, 'Unauthorized') : tooMany(reply, wait);
@@ -111,9 +111,4 @@ export async function telerivetListener(app: FastifyInstance, parts: TelerivetPa
       return inWords(reply, 200, 'Success');
     },
   });
-}
-
-function isSame(given: string, secret: string): boolean {
-  const hash = (value: string) => createHash('sha256').update(value).digest();
-  return timingSafeEqual(hash(given), hash(secret));
 }

@@ -1,4 +1,5 @@
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac } from 'node:crypto';
+import { isSameSecret } from '../http/same-secret.ts';
 
 /** The fields of a form; one that is there several times has a list. */
 export type Fields = Readonly<Record<string, string | readonly string[]>>;
@@ -22,7 +23,7 @@ export function signatureOf(url: string, fields: Fields, authToken: string): str
  * with its port and without, because Twilio's own signers differ in whether they name it.
  */
 export function isSigned(given: unknown, url: string, fields: Fields, authToken: string): boolean {
-  return spellingsOf(url).some((spelling) => isSame(given, signatureOf(spelling, fields, authToken)));
+  return spellingsOf(url).some((spelling) => isSameSecret(given, signatureOf(spelling, fields, authToken)));
 }
 
 /** The URL without a port, and with the one that it has or its scheme implies. */
@@ -30,9 +31,4 @@ function spellingsOf(url: string): string[] {
   const [, start, scheme, port, rest = ''] = /^((https?):\/\/[^/?#]*?)(?::(\d+))?([/?#].*)?$/.exec(url) ?? [];
   if (start === undefined) return [url];
   return [start + rest, `${start}:${port ?? (scheme === 'https' ? '443' : '80')}${rest}`];
-}
-
-function isSame(given: unknown, expected: string): boolean {
-  const [theirs, ours] = [Buffer.from(typeof given === 'string' ? given : ''), Buffer.from(expected)];
-  return theirs.length === ours.length && timingSafeEqual(theirs, ours);
 }

@@ -1,5 +1,5 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
+import { isSameSecret } from '../http/same-secret.ts';
 import { answerPlainly, mountTurns, type ScreenParts, type UssdGateway, UssdRequest } from './screens.ts';
 
 const DESCRIPTION = `Answers \`CON\` and a screen, or \`END\` and the last words. The same text is the same turn.
@@ -38,9 +38,5 @@ export async function ussdGateway(app: FastifyInstance, parts: UssdParts): Promi
 
 function proves(gateway: UssdGateway, given: string | undefined): boolean {
   if (gateway.secret === undefined) return given === undefined;
-  return timingSafeEqual(sha256(gateway.secret), sha256(given ?? ''));
-}
-
-function sha256(value: string): Buffer {
-  return createHash('sha256').update(value).digest();
+  return isSameSecret(given, gateway.secret);
 }

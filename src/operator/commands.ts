@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
+import type { Db } from '../db/db.ts';
 import type { Enqueue } from '../effects/delivery.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import type { KeyRing } from '../seal/keys.ts';
 import { hashPin, oneTimePin } from '../seal/pin.ts';
-import type { Accounts, Db } from '../store/accounts.ts';
+import type { Accounts } from '../store/accounts.ts';
 import type { Airtime } from '../store/airtime.ts';
 import type { ApiKeys, ListedKey } from '../store/api-keys.ts';
 import type { Attempts } from '../store/attempts.ts';

@@ -1,13 +1,13 @@
 import { Redis } from 'ioredis';
 import type { Kysely } from 'kysely';
+import type { Database } from '../db/database.ts';
+import { missingGrants, missingRights } from '../db/rights.ts';
+import { type Row, within } from '../db/sql.ts';
 import type { Deadline } from '../flow/heard.ts';
 import type { KeyRing } from '../seal/keys.ts';
-import type { Database } from '../store/database.ts';
 import { type StepState, stepStates } from '../store/housekeeping.ts';
 import { keysFit, WrongKeys } from '../store/keyring.ts';
 import { leftPartitions, missingPartitions, RETENTION_DAYS } from '../store/partitions.ts';
-import { missingGrants, missingRights } from '../store/rights.ts';
-import { type Row, within } from '../store/sql.ts';
 
 /** One line of the doctor's. What is not well has a remedy. */
 export type Finding = { name: string; state: 'ok' | 'warn' | 'FAIL'; said: string; remedy?: string };

@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { type Cursor, pageOf } from '../db/cursor.ts';
 import type { Guard } from '../guard.ts';
 import { paging, REFUSALS } from '../listed.ts';
-import { type Cursor, pageOf } from '../store/cursor.ts';
 import type { Lookup } from '../store/lookups.ts';
 import type { PhoneView } from '../store/phone-view.ts';
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
+import type { Db } from '../db/db.ts';
 import type { Enqueue } from '../effects/delivery.ts';
 import { SMS } from '../effects/sms.ts';
-import type { Db } from '../store/accounts.ts';
 import type { Airtime } from '../store/airtime.ts';
 import {
   forgetReconciled,

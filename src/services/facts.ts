@@ -1,6 +1,6 @@
+import type { Db } from '../db/db.ts';
 import type { Shape } from '../flow/plan.ts';
 import type { FactValue } from '../flow/state.ts';
-import type { Db } from '../store/accounts.ts';
 import type { Messages } from '../store/messages.ts';
 import { AIRTIME_FACTS } from './airtime/shapes.ts';
 import { INVEST_FACTS } from './invest/shapes.ts';

@@ -1,6 +1,6 @@
+import { type Db, GuardFailed } from '../db/db.ts';
 import type { Enqueue } from '../effects/delivery.ts';
 import { SMS } from '../effects/sms.ts';
-import { type Db, GuardFailed } from '../store/accounts.ts';
 import type { IncomingMessages } from '../store/incoming.ts';
 import type { Messages } from '../store/messages.ts';
 import type { OptOuts } from '../store/opt-outs.ts';

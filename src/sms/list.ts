@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { pageOf } from '../db/cursor.ts';
 import type { Guard } from '../guard.ts';
 import { paging, REFUSALS } from '../listed.ts';
-import { pageOf } from '../store/cursor.ts';
 import type { SeenMessage, WantedMessages } from '../store/message-view.ts';
 
 export type ListParts = {

@@ -1,17 +1,10 @@
-import { type Kysely, type Selectable, sql } from 'kysely';
+import { type Selectable, sql } from 'kysely';
+import { type Db, GuardFailed, lockDigest } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
+import type { Tables } from '../db/tables.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import { inPages } from './pages.ts';
-import { bytes } from './sql.ts';
-import type { Tables } from './tables.ts';
-
-/** A connection or an open transaction. */
-export type Db = Kysely<Tables>;
-
-/** What an effect found is no longer so: the turn is run again on fresh facts. */
-export class GuardFailed extends Error {
-  readonly code = 'guard_failed';
-}
 
 /** An account as a PIN is checked against it. */
 export type Known = {
@@ -337,9 +330,4 @@ type Stored = {
 /** What binds a sealed column to its row. */
 function place(column: string, row: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`accounts.${column}\0`), row]);
-}
-
-/** Holds what a digest stands for until the transaction ends; the first number says for what. */
-export async function lockDigest(tx: Db, purpose: number, digest: Buffer): Promise<void> {
-  await sql`select pg_advisory_xact_lock(${purpose}, ${digest.readInt32BE(0)})`.execute(tx);
 }

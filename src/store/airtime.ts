@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { type RawBuilder, type Selectable, sql, type UpdateObject } from 'kysely';
+import { olderThan, removeOld, type Sweep } from '../db/batches.ts';
+import { type Db, GuardFailed, lockDigest } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
+import type { Tables } from '../db/tables.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
-import { type Db, GuardFailed, lockDigest } from './accounts.ts';
-import { olderThan, removeOld, type Sweep } from './batches.ts';
 import type { Book, Ledger } from './ledger.ts';
 import type { Messages } from './messages.ts';
 import { resealColumn } from './reseal.ts';
 import { certainlySold } from './sale-match.ts';
-import { bytes } from './sql.ts';
-import type { Tables } from './tables.ts';
 
 /** A report that came before its order knew its provider's id is waited for so long (RULINGS.md 32). */
 const REPORT_HOURS = 24;

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { sql } from 'kysely';
+import type { Db } from '../db/db.ts';
+import type { Sql } from '../db/sql.ts';
 import type { Digests } from '../seal/digests.ts';
-import type { Db } from './accounts.ts';
-import type { Sql } from './sql.ts';
 
 /** Too many to be guessed or tried, so a fast digest of them is enough. */
 const KEY_BYTES = 32;

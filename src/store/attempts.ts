@@ -1,8 +1,8 @@
 import { sql } from 'kysely';
+import { olderThan, removeOld, type Sweep } from '../db/batches.ts';
+import type { Db } from '../db/db.ts';
+import { Unavailable } from '../db/sql.ts';
 import type { Deadline } from '../flow/heard.ts';
-import type { Db } from './accounts.ts';
-import { olderThan, removeOld, type Sweep } from './batches.ts';
-import { Unavailable } from './sql.ts';
 
 /** After so many tries without a right one in between, nothing is checked until then (CONTRACT.md section 2). */
 const LOCKS = sql<Date | null>`case

@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
-import type { Db } from './accounts.ts';
-import { countRemoved, olderThan, type Sweep } from './batches.ts';
-import { bytes } from './sql.ts';
+import { countRemoved, olderThan, type Sweep } from '../db/batches.ts';
+import type { Db } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
 
 /** What an effect is one of: the turn that first showed the screen being answered, and its place in the answer. */
 export type EffectKey = { shown: Buffer; ordinal: number };

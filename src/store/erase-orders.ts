@@ -1,11 +1,11 @@
 /** What is cut out of rows that the ledger needs: orders, wallets, and what was credited to them. */
 import { randomBytes } from 'node:crypto';
 import { type Selectable, sql } from 'kysely';
+import type { Db } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
+import type { Tables } from '../db/tables.ts';
 import { type Box, SealError } from '../seal/box.ts';
-import type { Db } from './accounts.ts';
 import { add, ChangedMeanwhile, type Person } from './erase-person.ts';
-import { bytes } from './sql.ts';
-import type { Tables } from './tables.ts';
 
 /** The message that is to tell of an order is written before it, in the same transaction. */
 const BEFORE_ORDER = '1 minute';

@@ -1,8 +1,8 @@
 /** What is a person's alone and found by their phone goes; so do the deliveries of all that was theirs. */
 import { sql } from 'kysely';
-import type { Db } from './accounts.ts';
+import type { Db } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
 import { add, PAGE, type Person } from './erase-person.ts';
-import { bytes } from './sql.ts';
 
 type ErasedTask = {
   id: string;

@@ -1,10 +1,10 @@
 /** What was dialled goes: the turns, what is keyed by them, and what comes behind while it goes. */
 import { sql } from 'kysely';
+import type { Db } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
 import { unpackState } from '../flow/memory.ts';
 import { Box } from '../seal/box.ts';
-import type { Db } from './accounts.ts';
 import { add, PAGE, type Person } from './erase-person.ts';
-import { bytes } from './sql.ts';
 import { rowKey } from './turns.ts';
 
 /** No session is open for longer after its last turn (RULINGS.md 4). */

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'kysely';
+import { type Db, lockDigest } from '../db/db.ts';
+import { SqlState, sqlState } from '../db/sql.ts';
 import { SealError } from '../seal/box.ts';
-import { type Db, lockDigest } from './accounts.ts';
 import { type AirtimeOrder, cutOrders, cutStockOrders, cutWallets, type StockOrder } from './erase-orders.ts';
 import {
   BY_PHONE,
@@ -18,7 +19,6 @@ import {
 import { add, ChangedMeanwhile, type Person } from './erase-person.ts';
 import { removeTraces, removeTurns, sweep } from './erase-turns.ts';
 import { cutLookups } from './lookups.ts';
-import { SqlState, sqlState } from './sql.ts';
 
 /** Two of one phone, one behind the other. */
 const ERASE_LOCK = 7_020;

@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import type { Db } from './accounts.ts';
+import type { Db } from '../db/db.ts';
 import { now, type Request, type TaskRow, type TaskRows, type TaskState } from './task-rows.ts';
 
 /**

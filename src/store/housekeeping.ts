@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import type { Db } from './accounts.ts';
+import type { Db } from '../db/db.ts';
 
 /** How a step of the housekeeping stands. Times are milliseconds since 1970 by the database's clock. */
 export type StepState = {

@@ -1,10 +1,10 @@
 import { sql } from 'kysely';
+import { countRemoved, olderThan, type Sweep } from '../db/batches.ts';
+import { type Db, lockDigest } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
-import { type Db, lockDigest } from './accounts.ts';
-import { countRemoved, olderThan, type Sweep } from './batches.ts';
 import { resealColumn } from './reseal.ts';
-import { bytes } from './sql.ts';
 
 /** What one phone writes is answered one by one: two at once would each take the last place of the hour. */
 const INCOMING_LOCK = 7_008;

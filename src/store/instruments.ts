@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import anyAscii from 'any-ascii';
 import { type RawBuilder, sql } from 'kysely';
+import type { Db } from '../db/db.ts';
 import { folded } from '../flow/typed.ts';
-import type { Db } from './accounts.ts';
 
 /** What a catalogue says of one company. */
 export type Listing = {

@@ -1,9 +1,9 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Kysely } from 'kysely';
+import { bytes } from '../db/sql.ts';
+import type { Tables } from '../db/tables.ts';
 import { Box, SealError } from '../seal/box.ts';
 import { type KeyRing, subkey } from '../seal/keys.ts';
-import { bytes } from './sql.ts';
-import type { Tables } from './tables.ts';
 
 /** The process holds other keys than the ones this database was written with. */
 export class WrongKeys extends Error {

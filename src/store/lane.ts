@@ -1,5 +1,5 @@
+import { sqlState, Unavailable } from '../db/sql.ts';
 import type { Deadline } from '../flow/heard.ts';
-import { sqlState, Unavailable } from './sql.ts';
 
 /** A batch larger than this gains nothing and makes everybody wait for the last. */
 const BATCH = 256;

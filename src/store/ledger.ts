@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
+import { type Db, GuardFailed, lockDigest } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
 import type { Box } from '../seal/box.ts';
-import { type Db, GuardFailed, lockDigest } from './accounts.ts';
 import { resealColumn } from './reseal.ts';
-import { bytes } from './sql.ts';
 
 /** Real money, that of a vendor's sandbox, or what the simulator hands out: the one never becomes the other. */
 export type Book = 'real' | 'sandbox' | 'demo';

@@ -1,10 +1,10 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
+import { countRemoved, olderThan, type Sweep } from '../db/batches.ts';
+import { type Cursor, isoTime } from '../db/cursor.ts';
+import type { Db } from '../db/db.ts';
 import { type Box, SealError } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
-import type { Db } from './accounts.ts';
-import { countRemoved, olderThan, type Sweep } from './batches.ts';
-import { type Cursor, isoTime } from './cursor.ts';
 import { resealColumn } from './reseal.ts';
 
 /** What is sealed of a look-up: the pseudonym and the reason, empty where the person was erased. */

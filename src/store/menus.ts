@@ -1,6 +1,6 @@
 import type { Kysely } from 'kysely';
 import { sql } from 'kysely';
-import type { Tables } from './tables.ts';
+import type { Tables } from '../db/tables.ts';
 
 /**
  * Stores a document under its hash, once, and returns its number. The row exists before any dial opens

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
+import { olderThan, removeOld, type Sweep } from '../db/batches.ts';
+import type { Db } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
+import type { MessageState, ReportStatus } from '../db/tables.ts';
 import type { Digests } from '../seal/digests.ts';
-import type { Db } from './accounts.ts';
-import { olderThan, removeOld, type Sweep } from './batches.ts';
 import type { Call } from './messages.ts';
-import { bytes } from './sql.ts';
-import type { MessageState, ReportStatus } from './tables.ts';
 
 /** A message that is sent and the report on it, one behind the other: else neither would see the other. */
 const REPORT_LOCK = 7_006;

@@ -1,10 +1,10 @@
 import { sql } from 'kysely';
+import { type Cursor, isoTime } from '../db/cursor.ts';
+import type { Db } from '../db/db.ts';
+import type { MessageState } from '../db/tables.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
-import type { Db } from './accounts.ts';
-import { type Cursor, isoTime } from './cursor.ts';
 import { msisdnOf } from './messages.ts';
-import type { MessageState } from './tables.ts';
 
 /** A message as support sees it; never its text. Times are ISO 8601 in UTC. */
 export type SeenMessage = Omit<SeenRow, 'msisdn'> & { phoneNumber: string };

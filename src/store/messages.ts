@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
+import { olderThan, removeOld, type Sweep } from '../db/batches.ts';
+import { type Db, GuardFailed, lockDigest } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
+import type { Tables } from '../db/tables.ts';
 import { cutToSegments, segmentsOf } from '../flow/text.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
-import { type Db, GuardFailed, lockDigest } from './accounts.ts';
-import { olderThan, removeOld, type Sweep } from './batches.ts';
 import { resealColumn } from './reseal.ts';
-import { bytes } from './sql.ts';
-import type { Tables } from './tables.ts';
 
 /** Messages that a subscriber may cause to one phone in a day (RULINGS.md 14). */
 const PER_PHONE_AND_DAY = 5;

@@ -1,10 +1,10 @@
 import { sql } from 'kysely';
+import { countRemoved, olderThan, type Sweep } from '../db/batches.ts';
+import type { Db } from '../db/db.ts';
 import type { Notice, Noticed } from '../flow/notice.ts';
 import { route, type ServiceCodes } from '../flow/service-code.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
-import type { Db } from './accounts.ts';
-import { countRemoved, olderThan, type Sweep } from './batches.ts';
 import { inPages } from './pages.ts';
 import type { Turns } from './turns.ts';
 

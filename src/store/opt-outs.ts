@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
+import { type Db, lockDigest } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
 import type { Digests } from '../seal/digests.ts';
-import { type Db, lockDigest } from './accounts.ts';
-import { bytes } from './sql.ts';
 
 /** What one phone refuses and wants again, one behind the other: else the last word would be anybody's. */
 const OPT_OUT_LOCK = 7_007;

@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { type Selectable, sql } from 'kysely';
+import { type Db, GuardFailed } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
+import type { Tables } from '../db/tables.ts';
 import type { Box } from '../seal/box.ts';
-import { type Db, GuardFailed } from './accounts.ts';
 import { instrumentById } from './instruments.ts';
 import type { Balance, Book, Ledger } from './ledger.ts';
 import type { Messages } from './messages.ts';
 import { resealColumn } from './reseal.ts';
 import { amountFor, MOST_MINOR, MOST_UNITS, unitsFor } from './shares.ts';
-import { bytes } from './sql.ts';
-import type { Tables } from './tables.ts';
 
 /** What everything is priced in. */
 const MONEY = 'USD';

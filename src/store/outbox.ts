@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
-import type { Db } from './accounts.ts';
-import { countRemoved, olderThan, type Sweep } from './batches.ts';
-import { type Cursor, isoTime } from './cursor.ts';
+import { countRemoved, olderThan, type Sweep } from '../db/batches.ts';
+import { type Cursor, isoTime } from '../db/cursor.ts';
+import type { Db } from '../db/db.ts';
 
 /** `done`: delivered. `refused`: the far side said no for good. `dead`: given up after the last try. */
 export type OutboxState = 'queued' | 'done' | 'refused' | 'dead';

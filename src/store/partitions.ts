@@ -1,7 +1,7 @@
 import { type Kysely, sql } from 'kysely';
-import { limit, type Sweep, sweep } from './batches.ts';
-import { SqlState, sqlState } from './sql.ts';
-import type { Tables } from './tables.ts';
+import { limit, type Sweep, sweep } from '../db/batches.ts';
+import { SqlState, sqlState } from '../db/sql.ts';
+import type { Tables } from '../db/tables.ts';
 
 /** Weeks of partitions that exist ahead of today: a month in which nobody has to look (RULINGS.md 19). */
 const WEEKS_AHEAD = 4;

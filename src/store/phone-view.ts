@@ -1,4 +1,4 @@
-import type { Sql } from './sql.ts';
+import type { Sql } from '../db/sql.ts';
 import { ISO, NODES, nameOf, PRIVATE_DOCUMENT, STANDING, type Standing, TAKEN } from './standing.ts';
 
 /** A dial of a phone, as support staff see it. */

@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import { PgBoss } from 'pg-boss';
-import type { Db } from './accounts.ts';
+import type { Db } from '../db/db.ts';
 
 /** How long indexes that a new version of the queue builds beside the running service may take, in milliseconds. */
 const INDEXES_MS = 300_000;

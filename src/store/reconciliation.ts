@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import type { Db } from './accounts.ts';
+import type { Db } from '../db/db.ts';
 
 /** A sale as the provider lists it: `amountMinor` in hundredths; `sold`: it says that it was carried out. */
 export type Sale = { providerId: string; currency: string; amountMinor: bigint; at?: Date; sold: boolean };

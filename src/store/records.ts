@@ -1,5 +1,5 @@
+import type { Row, Sql } from '../db/sql.ts';
 import { Outcome } from '../flow/dial.ts';
-import type { Row, Sql } from './sql.ts';
 import { ISO, nameOf, PRIVATE_DOCUMENT, STANDING, type Standing, TAKEN } from './standing.ts';
 
 /** Whether both sides know of a session, and say the same of it. */

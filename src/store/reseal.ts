@@ -1,8 +1,8 @@
 import { type SelectType, sql } from 'kysely';
+import type { Db } from '../db/db.ts';
+import type { Tables } from '../db/tables.ts';
 import type { Box } from '../seal/box.ts';
-import type { Db } from './accounts.ts';
 import { inPages } from './pages.ts';
-import type { Tables } from './tables.ts';
 
 /** Rows that a rotation reads at a time. */
 const PAGE = 500;

@@ -1,5 +1,5 @@
+import { bytes } from '../db/sql.ts';
 import { Outcome } from '../flow/dial.ts';
-import { bytes } from './sql.ts';
 import { Reserved } from './turns.ts';
 
 /** How a dial stands: what operators count, list and look up by. */

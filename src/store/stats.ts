@@ -1,4 +1,4 @@
-import type { Row, Sql } from './sql.ts';
+import type { Row, Sql } from '../db/sql.ts';
 import { NODES, STANDING, TAKEN } from './standing.ts';
 
 /** What became of dials: of those that reached a node, or of all. */

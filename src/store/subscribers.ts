@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import type { Db } from './accounts.ts';
+import type { Db } from '../db/db.ts';
 
 /** Remembers a language for the next dial, whose look-up finds it. */
 export async function rememberLanguage(db: Db, phone: Buffer, language: string): Promise<void> {

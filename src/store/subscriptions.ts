@@ -1,8 +1,8 @@
+import { type Db, lockDigest } from '../db/db.ts';
+import { bytes } from '../db/sql.ts';
 import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
-import { type Db, lockDigest } from './accounts.ts';
 import { resealColumn } from './reseal.ts';
-import { bytes } from './sql.ts';
 
 /** Changes of one phone, one behind the other: of two that say the same, the later one finds it so. */
 const SUBSCRIPTION_LOCK = 7_009;

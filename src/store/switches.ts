@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
-import type { Db } from './accounts.ts';
-import type { Sql } from './sql.ts';
+import type { Db } from '../db/db.ts';
+import type { Sql } from '../db/sql.ts';
 
 /** An instance looks so often, in milliseconds: a switch is seen everywhere within 2 s. */
 const LOOK_EVERY_MS = 1_000;

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { type Selectable, sql } from 'kysely';
+import type { Db } from '../db/db.ts';
+import type { Tables } from '../db/tables.ts';
 import type { Box } from '../seal/box.ts';
-import type { Db } from './accounts.ts';
 import { resealColumn } from './reseal.ts';
-import type { Tables } from './tables.ts';
 
 /** What a caller asks for: both numbers as they are dialled, and the answers in the words that case workers read. */
 export type Request = {

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
+import { olderThan, removeOld, type Sweep } from '../db/batches.ts';
+import { type Cursor, isoTime } from '../db/cursor.ts';
+import { type Db, GuardFailed, lockDigest } from '../db/db.ts';
 import type { Digests } from '../seal/digests.ts';
-import { type Db, GuardFailed, lockDigest } from './accounts.ts';
-import { olderThan, removeOld, type Sweep } from './batches.ts';
-import { type Cursor, isoTime } from './cursor.ts';
 import {
   type EventKind,
   now,

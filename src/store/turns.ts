@@ -1,3 +1,4 @@
+import { bytes, type Row, type Sql, SqlState, sqlState, Unavailable } from '../db/sql.ts';
 import { type FoundDial, Outcome } from '../flow/dial.ts';
 import type { Deadline } from '../flow/heard.ts';
 import { type Memory, pack, unpack } from '../flow/memory.ts';
@@ -5,7 +6,6 @@ import type { Menu } from '../flow/menu.ts';
 import type { Box } from '../seal/box.ts';
 import { Lane } from './lane.ts';
 import { type Kept, Parents } from './parents.ts';
-import { bytes, type Row, type Sql, SqlState, sqlState, Unavailable } from './sql.ts';
 import {
   DIAL_AT,
   ENDED_BY_ANOTHER,

@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { openEmbeddedDatabase } from '../db/database.ts';
+import { migrate } from '../db/migrate.ts';
 import { deadlineIn } from '../deadline.ts';
 import { airtimeDelivery } from '../effects/buy-airtime.ts';
 import { smsDelivery } from '../effects/sms.ts';
@@ -11,8 +13,6 @@ import { UssdRequest, WORDS, written } from '../gateways/screens.ts';
 import { exchangeSimulator } from '../providers/exchange.ts';
 import { simulator } from '../providers/simulator.ts';
 import { parseKeyRing } from '../seal/keys.ts';
-import { openEmbeddedDatabase } from '../store/database.ts';
-import { migrate } from '../store/migrate.ts';
 import { rememberLanguage } from '../store/subscribers.ts';
 import { MIGRATIONS } from './project.ts';
 

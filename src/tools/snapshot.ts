@@ -4,10 +4,10 @@
  */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { openEmbeddedDatabase } from '../db/database.ts';
+import { snapshotDirectory } from '../db/embedded.ts';
+import { migrate } from '../db/migrate.ts';
 import { startQueue } from '../queue.ts';
-import { openEmbeddedDatabase } from '../store/database.ts';
-import { snapshotDirectory } from '../store/embedded.ts';
-import { migrate } from '../store/migrate.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '..', '..', 'migrations');
 

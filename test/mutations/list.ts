@@ -83,7 +83,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     safeguard: "migrations lock for a transaction: a pooler hands a session's lock to somebody else",
-    file: 'src/store/migrate.ts',
+    file: 'src/db/migrate.ts',
     from: 'select pg_advisory_xact_lock(',
     to: 'select pg_advisory_lock(',
     test: 'test/pooler.test.ts',

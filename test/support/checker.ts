@@ -1,9 +1,9 @@
 /** Holds what the chaos aggregator saw against the database, the provider and the rules. */
 import pg from 'pg';
 import type { Test } from 'tap';
+import { openPostgres } from '../../src/db/database.ts';
 import { Digests } from '../../src/seal/digests.ts';
 import { parseKey } from '../../src/seal/keys.ts';
-import { openPostgres } from '../../src/store/database.ts';
 import type { Asked, Storm, Turn } from './chaos.ts';
 import { PATIENCE_MS, sendOnce } from './cut.ts';
 import { settled } from './shop.ts';

@@ -4,6 +4,7 @@
  */
 import { sql } from 'kysely';
 import type { Test } from 'tap';
+import type { Db } from '../../src/db/db.ts';
 import { airtimeDelivery } from '../../src/effects/buy-airtime.ts';
 import { openKeeping } from '../../src/engine.ts';
 import {
@@ -13,7 +14,6 @@ import {
   ProviderError,
 } from '../../src/providers/provider.ts';
 import { parseKeyRing } from '../../src/seal/keys.ts';
-import type { Db } from '../../src/store/accounts.ts';
 import { endDelivery, putOut, reviveDelivery } from '../../src/store/outbox.ts';
 import { openDatabase } from './engine.ts';
 import { TEST_KEY } from './gateway.ts';

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
+import { openEmbeddedDatabase } from '../../src/db/database.ts';
+import { migrate } from '../../src/db/migrate.ts';
 import { startQueue } from '../../src/queue.ts';
 import { MIGRATIONS } from '../../src/serve.ts';
-import { openEmbeddedDatabase } from '../../src/store/database.ts';
-import { migrate } from '../../src/store/migrate.ts';
 import { temporaryDirectory } from './gateway.ts';
 
 /**

@@ -1,5 +1,7 @@
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import { type Database, openPostgres } from '../../src/db/database.ts';
+import { migrateServer } from '../../src/db/migrate.ts';
 import { type Engine, type EngineSettings, openEngine } from '../../src/engine.ts';
 import type { Menu, Way } from '../../src/flow/menu.ts';
 import type { Known } from '../../src/flow/plan.ts';
@@ -7,8 +9,6 @@ import type { Needs, State, Step } from '../../src/flow/state.ts';
 import { begin, step } from '../../src/flow/step.ts';
 import { parseMenu } from '../../src/menus.ts';
 import { parseKeyRing } from '../../src/seal/keys.ts';
-import { type Database, openPostgres } from '../../src/store/database.ts';
-import { migrateServer } from '../../src/store/migrate.ts';
 import { TEST_KEY } from './gateway.ts';
 import { database } from './postgres.ts';
 

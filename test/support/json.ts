@@ -1,6 +1,8 @@
 /** JSON sessions: partners as they ask, and a gateway in this process that serves documents of the test's own. */
 import type { Test } from 'tap';
 import { buildApp } from '../../src/app.ts';
+import type { Database } from '../../src/db/database.ts';
+import { within } from '../../src/db/sql.ts';
 import type { Engine } from '../../src/engine.ts';
 import type { Menu } from '../../src/flow/menu.ts';
 import { route } from '../../src/flow/service-code.ts';
@@ -8,8 +10,6 @@ import { JSON_GATEWAY } from '../../src/gateways/json.ts';
 import { makeLog } from '../../src/log.ts';
 import { parseNetworks } from '../../src/networks.ts';
 import type { Fact } from '../../src/services/facts.ts';
-import type { Database } from '../../src/store/database.ts';
-import { within } from '../../src/store/sql.ts';
 import { ask, type Told } from './ask.ts';
 import { engineOn } from './engine.ts';
 

@@ -108,7 +108,7 @@ type Teardown = { teardown(step: () => Promise<void>): unknown };
 
 /**
  * Creates a migrated database with a random name for one test file and drops it in the test's teardown. `npm test`
- * migrates one template (src/store/migrate.ts, and the queue's schema) and every database is a copy of it, which
+ * migrates one template (src/db/migrate.ts, and the queue's schema) and every database is a copy of it, which
  * takes a tenth of the time; `empty` gives one without any table, for tests of the migrations themselves.
  * Its server is `options.server`, else the one that `npm test` started, else one started for this file; only the
  * second one has the template, so code under test has to migrate as it does in production.

@@ -15,10 +15,10 @@ import { availableParallelism, constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
+import { openPostgres } from '../../src/db/database.ts';
+import { migrateServer } from '../../src/db/migrate.ts';
 import { startQueue } from '../../src/queue.ts';
 import { MIGRATIONS } from '../../src/serve.ts';
-import { openPostgres } from '../../src/store/database.ts';
-import { migrateServer } from '../../src/store/migrate.ts';
 import {
   makeTemplate,
   memoryDirectory,

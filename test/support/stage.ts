@@ -1,8 +1,8 @@
 /** Where the ledger is tried: a database under one instance or two, and what must hold of it. */
 import { sql } from 'kysely';
 import type { Test } from 'tap';
-import { type Db, GuardFailed } from '../../src/store/accounts.ts';
-import { type Database, openEmbeddedDatabase, openPostgres } from '../../src/store/database.ts';
+import { type Database, openEmbeddedDatabase, openPostgres } from '../../src/db/database.ts';
+import { type Db, GuardFailed } from '../../src/db/db.ts';
 import { embeddedDirectory } from './embedded.ts';
 import { openDatabase } from './engine.ts';
 

@@ -1,5 +1,5 @@
 import { type RawBuilder, sql } from 'kysely';
-import type { Db } from './accounts.ts';
+import type { Db } from './db.ts';
 import type { Tables } from './tables.ts';
 
 /** Rows per statement. 10,000 deletes take well under a second, so that no lock and no snapshot is held for long. */
