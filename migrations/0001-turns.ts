@@ -2,7 +2,7 @@ import { type Kysely, sql } from 'kysely';
 
 /**
  * Turns are rows that are inserted and never updated; a session is the chain of its turns
- * (RULINGS.md 18). Partitions are weeks of `day`, made ahead by housekeeping, so that retention is
+ * (decision 18). Partitions are weeks of `day`, made ahead by housekeeping, so that retention is
  * dropping a table.
  */
 export async function up(db: Kysely<unknown>): Promise<void> {
@@ -30,7 +30,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     db,
   );
 
-  // Documents by content: a session stays on the version it began on (RULINGS.md 24).
+  // Documents by content: a session stays on the version it began on (decision 24).
   await sql`
     create table menus (
       id int generated always as identity primary key,

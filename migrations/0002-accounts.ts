@@ -52,7 +52,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       at timestamptz not null default clock_timestamp()
     )`.execute(db);
 
-  // What a turn made happen, by the turn that showed the screen being answered (RULINGS.md 9).
+  // What a turn made happen, by the turn that showed the screen being answered (decision 9).
   await sql`
     create table effects (
       shown bytea not null,                    -- identity of that turn
@@ -66,7 +66,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       primary key (shown, ordinal)
     )`.execute(db);
 
-  // What a phone is remembered by; never part of what makes a turn unique (RULINGS.md 20).
+  // What a phone is remembered by; never part of what makes a turn unique (decision 20).
   await sql`
     create table subscribers (
       phone bytea primary key,

@@ -41,7 +41,7 @@ import { type ListParts, smsList } from './sms/list.ts';
 import { type SendersParts, senders } from './sms/senders.ts';
 import { readStrictly } from './wire.ts';
 
-/** Bodies are one USSD string and its envelope (CONTRACT.md section 1). */
+/** Bodies are one USSD string and its envelope (docs/contract.md section 1). */
 const BODY_BYTES = 8 * 1024;
 /** Headers and bodies that take longer are cut off; Node only looks every so often, hence the interval. */
 const SLOW_MS = 8_000;
@@ -163,7 +163,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     production,
     limit,
   });
-  // With a secret or a list of networks nothing else is answered (RULINGS.md 29); with neither, everyone is.
+  // With a secret or a list of networks nothing else is answered (decision 29); with neither, everyone is.
   const closed = parts.callbackSecret !== undefined || !parts.gatewayAllow.empty;
   const metrics = makeMetrics({
     guard,
@@ -247,7 +247,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
         limited(reply, request, wait);
       }, done);
     });
-    // A callback that anyone could have sent leaves no row in production (RULINGS.md 29): acknowledged, counted, dropped.
+    // A callback that anyone could have sent leaves no row in production (decision 29): acknowledged, counted, dropped.
     scope.addHook('preHandler', (request, reply, done) => {
       const { callback, unproven: answer } = request.routeOptions.config;
       if (!production || request.authenticated || callback === undefined || answer === undefined)

@@ -109,7 +109,7 @@ function examineProviders({ africasTalking, twilio, environment }: Examined): Fi
   };
 }
 
-/** Who may call gateway routes and callbacks (RULINGS.md 29). */
+/** Who may call gateway routes and callbacks (decision 29). */
 function examineGateways({ callbackSecret, gatewayAllow, environment }: Examined): Finding {
   const ways = [
     ...(callbackSecret === undefined ? [] : ['through the secret path']),

@@ -8,7 +8,7 @@ import { isBlockedPort, type Networks, parseNetworks } from './networks.ts';
 import { type KeyRing, parseKey, parseKeyRing } from './seal/keys.ts';
 import { urlProblem } from './urls.ts';
 
-/** What an operator's token opens (RULINGS.md 27). */
+/** What an operator's token opens (decision 27). */
 export const SCOPES = ['read', 'send', 'money', 'desk', 'support', 'admin'] as const;
 export type Scope = (typeof SCOPES)[number];
 export type Operator = { name: string; scopes: ReadonlySet<Scope>; token: string };
@@ -26,7 +26,7 @@ export class ConfigError extends Error {
   }
 }
 
-/** Proxies that are believed where none are named: PaaS proxies live in private networks (RULINGS.md 30). */
+/** Proxies that are believed where none are named: PaaS proxies live in private networks (decision 30). */
 const NEAR_NETWORKS = '127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7';
 
 /** Gateways of our own that a named one cannot be called. */
@@ -220,9 +220,9 @@ export type Config = {
   messageRetentionDays: number;
   /** Requests for help are erased when nothing has happened to them for so many days. */
   deskRetentionDays: number;
-  /** What subscribers may cause in a day, and to which numbers (RULINGS.md 14). */
+  /** What subscribers may cause in a day, and to which numbers (decision 14). */
   messages: { dailyMax: number; prefixes: string[] };
-  /** What the numbers begin with that airtime is sold to, by currency (RULINGS.md 41). */
+  /** What the numbers begin with that airtime is sold to, by currency (decision 41). */
   airtimeCurrencies: ReadonlyMap<string, readonly string[]>;
   /** The document of automatic answers, where it is not the one that comes along. */
   smsReplies?: string;

@@ -53,7 +53,7 @@ import { Tasks } from './store/tasks.ts';
 import { Turns } from './store/turns.ts';
 import { makeTakeTurn } from './turn.ts';
 
-/** Openings this close to midnight UTC, in seconds, are taken under a lock (RULINGS.md 18). */
+/** Openings this close to midnight UTC, in seconds, are taken under a lock (decision 18). */
 const MIDNIGHT_SECONDS = 10;
 
 export type EngineSettings = {
@@ -65,7 +65,7 @@ export type EngineSettings = {
   /** Idle sessions expire after this; in milliseconds. */
   ttl: number;
   midnightSeconds?: number;
-  /** Whether a turn may follow one that this instance has just taken without a look-up (RULINGS.md 22). */
+  /** Whether a turn may follow one that this instance has just taken without a look-up (decision 22). */
   recalls?: boolean;
   messages: MessageLimits;
   /** Whose money wallets hold: the simulator's, where no provider is set up. */

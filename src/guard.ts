@@ -44,8 +44,8 @@ export type Admit = (
 ) => Promise<Partner | 'unauthorized' | { wait: number }>;
 
 /**
- * Who may use the routes that want an API key (CONTRACT.md section 6): whoever has one; and, outside production and
- * only where there is none, this machine itself (RULINGS.md 28). Keys are asked for each time, so that one that was
+ * Who may use the routes that want an API key (docs/contract.md section 6): whoever has one; and, outside production and
+ * only where there is none, this machine itself (decision 28). Keys are asked for each time, so that one that was
  * made or revoked just now counts.
  */
 export function makeAdmission({ find, production, limit }: PartnerSettings): Admit {
@@ -65,7 +65,7 @@ const FORWARDED =
   /^(via|(x-original-)?(x-)?forwarded(-.+)?|x-original-forwarded-for|.*client-?ip|(x-real|cf-connecting)-ip|x-envoy-external-address)$/;
 
 /**
- * Who may do what (RULINGS.md 27 and 28). With tokens: a bearer token that has the scope. Where none was given:
+ * Who may do what (decisions 27 and 28). With tokens: a bearer token that has the scope. Where none was given:
  * reading only, outside production only, and only from this machine itself, by the address of the socket; and
  * everything with the token that was made.
  */

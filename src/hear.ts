@@ -56,7 +56,7 @@ export type Heeded = {
  * A walk: the inputs of a text, one by one, behind the screen it begins on, which is the first of the
  * answer. It stops where one is invalid or ends the session, and before one that would answer a secret or
  * make something happen, unless that is the first that is new in a live session; what stands behind is
- * forgotten (RULINGS.md 2 and 3).
+ * forgotten (decisions 2 and 3).
  */
 export async function hearAll(
   ears: Ears,

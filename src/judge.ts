@@ -113,7 +113,7 @@ async function changing(
 /**
  * The PIN of an account. From a phone that may not log in to it, as of an ID that does not exist, every PIN
  * is wrong, after the same work, and counts against that phone alone: so nobody can lock a stranger out
- * (RULINGS.md 15 and 16).
+ * (decisions 15 and 16).
  */
 async function checkPin(
   parts: JudgeParts,
@@ -122,7 +122,7 @@ async function checkPin(
 ): Promise<Verdict> {
   return parts.slots.run(async () => {
     const { account, linked, typed } = await within(deadline, findAccount(parts, state, phone));
-    // An ID that is nobody's is counted too, for nothing but the same work (RULINGS.md 15): by phone, so that
+    // An ID that is nobody's is counted too, for nothing but the same work (decision 15): by phone, so that
     // what a stranger does is not felt, or seen, on another one.
     const id =
       account?.customer ?? parts.digests.customer(`nobody\0${typed}\0${msisdn || phone.toString('hex')}`);

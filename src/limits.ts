@@ -22,7 +22,7 @@ export type Limit = (request: FastifyRequest, key: string, max: number) => Promi
 /**
  * One limiter for everything that is counted, with keys that say what (`ip:…`, `phone:…`, `token:…`).
  * Each instance counts for itself; with Redis the counts of all are added up, and the larger one holds,
- * so that a Redis that is away only makes the limit one per instance (RULINGS.md 30); for `redisRestMs` it is then not
+ * so that a Redis that is away only makes the limit one per instance (decision 30); for `redisRestMs` it is then not
  * asked again.
  */
 export async function addLimits(

@@ -36,7 +36,7 @@ export type Located = {
   behind?: Behind;
 };
 
-/** For this long the same input from a gateway without request ids is a repeat (RULINGS.md 7). */
+/** For this long the same input from a gateway without request ids is a repeat (decision 7). */
 const SAME_INPUT_MS = 1_500;
 /** Stored with the opening of a dial by its code on a cumulative gateway, as `heardDigest`: no digest is as short. */
 const BY_CODE = 'code';
@@ -108,7 +108,7 @@ function hasOpened(turn: KnownTurn | undefined): boolean {
 
 /**
  * The same without a look-up: for one input behind the newest turn that this instance took in the session, where it
- * still knows that one (RULINGS.md 22). What it says of the dial is what was so then; the insert asks whether it still
+ * still knows that one (decision 22). What it says of the dial is what was so then; the insert asks whether it still
  * is, and whether the text has become a turn meanwhile.
  */
 export function recall(
@@ -139,7 +139,7 @@ export function recall(
 
 /**
  * Only the newest input is sent: the turn follows the newest one, and a repeat is told by the id that the
- * gateway supplies, or else by the same input at the same moment (RULINGS.md 7).
+ * gateway supplies, or else by the same input at the same moment (decision 7).
  */
 async function byNewest(heard: Heard, where: Where): Promise<Located> {
   const { turns, digests, caller, through, deadline, ttl } = where;

@@ -4,7 +4,7 @@ import { type Logger, pino } from 'pino';
  * The process's logger: JSON lines on standard output.
  *
  * Nothing of a request is serialised: fastify's own serialiser would log the URL, and a driver's error
- * quotes values in its message, `detail`, `where` and `parameters` (CONTRACT.md section 1, what is never
+ * quotes values in its message, `detail`, `where` and `parameters` (docs/contract.md section 1, what is never
  * in a log). Of an error only its class, its code and where it was thrown are kept.
  */
 export function makeLog(level: string, destination?: { write(line: string): void }): Logger {

@@ -11,7 +11,7 @@ const DRAIN_MS = 6_000;
 
 /**
  * Queued work is tried again first within 5 s, then at growing intervals with some chance in them, never
- * further apart than 5 min (CONTRACT.md section 4).
+ * further apart than 5 min (docs/contract.md section 4).
  */
 const BACKOFF = { retryDelay: 2, retryBackoff: true, retryDelayMax: 300 };
 
@@ -166,7 +166,7 @@ export async function startQueue(
     daily: async (name, run) => {
       await createQueue(boss, name, DAILY_RETRIES);
       await boss.work(name, { batchSize: 1, pollingIntervalSeconds: 30 }, async () => {
-        // The queue keeps the error of a job as it is, and a message may quote values: a code only (RULINGS.md 13).
+        // The queue keeps the error of a job as it is, and a message may quote values: a code only (decision 13).
         await run().catch((error: unknown) => {
           throw new DailyFailed(codeOf(error));
         });

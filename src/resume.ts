@@ -11,7 +11,7 @@ import { type KnownTurn, type NewTurn, Reserved, type Turns, type WholeDial } fr
 export type Resumable = NonNullable<Memory['resume']>;
 
 /**
- * Where a subscriber who was cut off can go on (RULINGS.md 25): in the newest dial of the phone on the
+ * Where a subscriber who was cut off can go on (decision 25): in the newest dial of the phone on the
  * service, where it is over without an END and had at least one answer, on the last screen before any
  * secret. Times are in milliseconds.
  */

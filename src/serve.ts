@@ -46,7 +46,7 @@ export const REPLIES = join(import.meta.dirname, 'sms', 'replies.yaml');
  */
 const ROUTER_MS = 3_000;
 
-/** What a JSON session opens that names no code (CONTRACT.md section 6); where it is missing, the default service. */
+/** What a JSON session opens that names no code (docs/contract.md section 6); where it is missing, the default service. */
 const JSON_SERVICE = 'invest';
 
 /** What the document of a service may name. */
@@ -318,7 +318,7 @@ function signedBy({ authToken, workspaceSid, eventsUrl: url }: NonNullable<Confi
   return { authToken, workspaceSid, ...(url !== undefined && { url }) };
 }
 
-/** Without credentials the simulator serves, and what it is paid with is no money (CONTRACT.md section 4). */
+/** Without credentials the simulator serves, and what it is paid with is no money (docs/contract.md section 4). */
 export function bookOf({ africasTalking }: Config): Book {
   if (africasTalking === undefined) return 'demo';
   return africasTalking.username === 'sandbox' ? 'sandbox' : 'real';
@@ -326,7 +326,7 @@ export function bookOf({ africasTalking }: Config): Book {
 
 /**
  * Whatever sends or credits wants a token: where none is set, one is made and kept in the data directory, outside
- * production (RULINGS.md 28).
+ * production (decision 28).
  */
 function madeOperator({ environment, dataDir }: Config): Operator | undefined {
   if (environment === 'production') return undefined;

@@ -40,7 +40,7 @@ type Connected = Pick<Ears & Committed, 'turns' | 'db' | 'transact'>;
  */
 const ATTEMPTS = MOST_PIECES + 2;
 
-/** A failed guard re-runs the turn at most so often (RULINGS.md 9). */
+/** A failed guard re-runs the turn at most so often (decision 9). */
 const MOST_GUARDS = 3;
 
 /** A gateway that sends one input at a time could go on for ever; no honest session is longer. */
@@ -57,7 +57,7 @@ const SWITCHED_OFF = 'This service is switched off for now. Please try again lat
  *
  * 1. `locate`: one look-up finds the turn that the request names, or the one it follows. Where this instance has just
  *    taken that one itself it may be recalled instead, and the insert asks what the look-up would have been asked.
- * 2. `decide`: RULINGS.md 4 says what is to be done about it; a known turn is replayed and nothing else.
+ * 2. `decide`: decision 4 says what is to be done about it; a known turn is replayed and nothing else.
  * 3. `hearAll`: every new input in order, one pure step each. A secret is judged before the core hears of
  *    it; facts that the core asks for are loaded, and the step taken again.
  * 4. One insert commits what was heard; with effects, one transaction for the rows and all that they make
@@ -145,7 +145,7 @@ async function tryTurn(turn: Turn): Promise<Answer | Unheard | 'contested'> {
 }
 
 /**
- * Why the input of a linear session is not heard, where it is not (RULINGS.md 31). What comes to a session that is
+ * Why the input of a linear session is not heard, where it is not (decision 31). What comes to a session that is
  * over is stored all the same, as on every gateway, so that a copy of it that is still under way is not heard either.
  */
 async function unheardOf(
@@ -170,7 +170,7 @@ async function unheardOf(
   return stored === 'contested' ? stored : unheard;
 }
 
-/** The field by which a request is not the opener's: another phone or another service code (RULINGS.md 4.2). */
+/** The field by which a request is not the opener's: another phone or another service code (decision 4.2). */
 function foreignField(
   { caller, heard }: Turn,
   known: KnownTurn,
@@ -309,7 +309,7 @@ async function answerOffered(
   return commit(turn, located, [back], older, before.address, (row) => [claimOf(at, chosen, row)]);
 }
 
-/** The expired answer, stored at its address so that copies racing over the limit agree (RULINGS.md 4.6). */
+/** The expired answer, stored at its address so that copies racing over the limit agree (decision 4.6). */
 async function expire(
   turn: Turn,
   located: Located,

@@ -25,7 +25,7 @@ const UTF_8 = new TextDecoder('utf-8', { fatal: true });
  * Reads bodies as JSON or a form, as strictly as the contract asks: UTF-8 only, and nothing that decodes
  * to something else than was sent. A byte order mark is accepted. (Fastify's own JSON parser and the form
  * plugin's turn broken bytes into U+FFFD, so that different inputs compare equal.) In JSON a key that stands twice
- * in one object is refused, and a key whose value is `null` is left out (RULINGS.md 39).
+ * in one object is refused, and a key whose value is `null` is left out (decision 39).
  */
 export async function readStrictly(app: FastifyInstance): Promise<void> {
   const parseJson = app.getDefaultJsonParser('remove', 'remove');
@@ -63,7 +63,7 @@ const BACKSLASH = 92;
 /**
  * Counts the keys of all objects of a text that is JSON: its strings with a colon behind them. A parsed value has as
  * many, unless a key stands twice: `JSON.parse` keeps the last one only. So keys are compared only where the counts
- * differ; counting both costs a turn about 1 µs (RULINGS.md 39).
+ * differ; counting both costs a turn about 1 µs (decision 39).
  */
 function keysIn(text: string): number {
   let keys = 0;
@@ -75,7 +75,7 @@ function keysIn(text: string): number {
   return keys;
 }
 
-/** Counts the keys of a parsed value, and removes those that are `null`: as if they were absent (RULINGS.md 39). */
+/** Counts the keys of a parsed value, and removes those that are `null`: as if they were absent (decision 39). */
 function withoutNulls(value: unknown): number {
   let keys = 0;
   const open = [value];

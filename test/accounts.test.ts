@@ -171,7 +171,7 @@ t.test('one confirmation, two processes', async (t) => {
     t.notMatch(gateway.output(), /"level":"(error|fatal)"/, 'no fault was logged');
 });
 
-t.test('messages that subscribers cause (RULINGS.md 14)', async (t) => {
+t.test('messages that subscribers cause (decision 14)', async (t) => {
   const pair = await startPair(t, { SMS_DAILY_MAX: '12', SMS_PREFIXES: '+26097,+254' });
   const { query } = pair;
   const [one, two] = pair.gateways;

@@ -1,5 +1,5 @@
 /**
- * Africa's Talking (CONTRACT.md section 4): every curl of its reference with the printed answer, its demo
+ * Africa's Talking (docs/contract.md section 4): every curl of its reference with the printed answer, its demo
  * menu, and the notices by which it says that a session is over.
  */
 import { readFileSync } from 'node:fs';
@@ -243,7 +243,7 @@ t.test('the reference, its demo, and how it is answered', async (t) => {
     const sent = (fields: Fields, way = JSON_TYPE) =>
       ask(`${url}/ussd/session`, { method: 'POST', headers: way, body: JSON.stringify(fields) });
     t.equal((await sent(bare)).body.toString(), MAIN, 'a missing text is empty, in JSON');
-    t.equal((await sent({ ...bare, text: null })).body.toString(), MAIN, 'and so is null (RULINGS.md 39)');
+    t.equal((await sent({ ...bare, text: null })).body.toString(), MAIN, 'and so is null (decision 39)');
     const form = new URLSearchParams({ ...bare, sessionId: newSession() } as Record<string, string>);
     const inForm = await ask(`${url}/ussd/session`, { method: 'POST', headers: FORM, body: `${form}` });
     t.equal(inForm.body.toString(), MAIN, 'and in a form');

@@ -1,4 +1,4 @@
-/** Airtime is sold to numbers of the country of its currency only (RULINGS.md 41). */
+/** Airtime is sold to numbers of the country of its currency only (decision 41). */
 import { sql } from 'kysely';
 import t from 'tap';
 import { type ConfigError, readConfig } from '../src/config.ts';

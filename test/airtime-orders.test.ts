@@ -1,5 +1,5 @@
 /**
- * One sale belongs to one order (RULINGS.md 29): answers that are lost, reports that come before or instead of them,
+ * One sale belongs to one order (decision 29): answers that are lost, reports that come before or instead of them,
  * and ids that turn out to be another order's. Each case is a history of one phone; the money follows the sales.
  */
 import { sql } from 'kysely';

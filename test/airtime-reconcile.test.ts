@@ -1,4 +1,4 @@
-/** Orders are compared daily with what the provider says it sold (RULINGS.md 41); and the database of a version before. */
+/** Orders are compared daily with what the provider says it sold (decision 41); and the database of a version before. */
 import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** Airtime, from the balance that pays for it to what the provider says later (CONTRACT.md section 4). */
+/** Airtime, from the balance that pays for it to what the provider says later (docs/contract.md section 4). */
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import t from 'tap';

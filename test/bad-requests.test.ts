@@ -16,7 +16,7 @@ type Row = [name: string, headers: Record<string, string>, body: string | Buffer
 const INVALID = plainly('invalid', 'END Invalid input. Please try again.');
 const ROOT = 'CON Welcome to IXO USSD\n1. Know More\n2. Account Menu\n*. Exit';
 
-/** Everything of an answer that the contract fixes (CONTRACT.md section 1). */
+/** Everything of an answer that the contract fixes (docs/contract.md section 1). */
 function plainly(outcome: string, body: string) {
   return { status: 200, type: 'text/plain; charset=utf-8', cache: 'no-store', outcome, body };
 }

@@ -1,4 +1,4 @@
-/** What is never on disk, in a log, in a metric or in a debug answer (CONTRACT.md section 1). */
+/** What is never on disk, in a log, in a metric or in a debug answer (docs/contract.md section 1). */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';

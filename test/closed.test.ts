@@ -1,4 +1,4 @@
-/** Who may call gateway routes and callbacks (RULINGS.md 29), and how often a secret may be guessed. */
+/** Who may call gateway routes and callbacks (decision 29), and how often a secret may be guessed. */
 import t from 'tap';
 import { ask } from './support/ask.ts';
 import { DEFAULTS, startGateway } from './support/gateway.ts';

@@ -1,4 +1,4 @@
-/** The desk, and what a Telerivet Cloud Script posts (CONTRACT.md section 7, RULINGS.md 27 and 33). */
+/** The desk, and what a Telerivet Cloud Script posts (docs/contract.md section 7, decisions 27 and 33). */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';

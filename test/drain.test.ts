@@ -1,4 +1,4 @@
-/** SIGTERM: in-flight turns finish, no JSON error reaches a gateway, exit 0 within 10 s (CONTRACT.md section 8). */
+/** SIGTERM: in-flight turns finish, no JSON error reaches a gateway, exit 0 within 10 s (docs/contract.md section 8). */
 import { spawn } from 'node:child_process';
 import http from 'node:http';
 import { connect } from 'node:net';

@@ -1,4 +1,4 @@
-/** `npm start` with no variable set: everything it needs, it makes (CONTRACT.md section 8). */
+/** `npm start` with no variable set: everything it needs, it makes (docs/contract.md section 8). */
 import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** A person is erased everywhere, and nobody else loses anything by it (RULINGS.md 34, docs/privacy.md). */
+/** A person is erased everywhere, and nobody else loses anything by it (decision 34, docs/privacy.md). */
 import { execFile, execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';

@@ -61,7 +61,7 @@ const GOOD: Record<string, Good> = {
   '/airtime/validation': { transactionId: 'x', phoneNumber: PHONE, currencyCode: 'KES', amount: '50.00' },
 };
 
-/** What may be answered, status and body: CONTRACT.md sections 1, 4 and 5. */
+/** What may be answered, status and body: docs/contract.md sections 1, 4 and 5. */
 const SCREEN = /^200 (CON|END) (?!Service temporarily)/;
 const ANSWERS: Record<string, RegExp> = {
   '/api/ussd': SCREEN,
@@ -321,7 +321,7 @@ t.test('the text as an address', async (t) => {
     fc.assert(
       fc.property(typed, ({ star, inputs }) => {
         const whole = inputs.join('*');
-        // No text, no input; and a lone star is the key, whatever the screen offers (RULINGS.md 2).
+        // No text, no input; and a lone star is the key, whatever the screen offers (decision 2).
         fc.pre(whole !== '' && !(whole === '*' && !star));
         t.same(heard(whole, { ...ear, star }), inputs);
       }),

@@ -284,7 +284,7 @@ t.test('without OPERATOR_TOKEN', async (t) => {
     t.same(await statuses({ host }), OPEN, `Host: ${host}`);
   }
   for (const site of ['none', 'same-origin']) t.same(await statuses({ 'sec-fetch-site': site }), OPEN, site);
-  // One was made (RULINGS.md 28): who offers a token is held to it.
+  // One was made (decision 28): who offers a token is held to it.
   t.same(await statuses({ authorization: 'Bearer whatever' }), [401, 401, 401], 'a wrong token is not none');
 
   // A page that was lured here by DNS knows its own name only.

@@ -1,5 +1,5 @@
 /**
- * Requests for help, from the screen to the task router and back (CONTRACT.md section 7): none is lost and none is
+ * Requests for help, from the screen to the task router and back (docs/contract.md section 7): none is lost and none is
  * there twice, whatever fails in between.
  */
 import t, { type Test } from 'tap';

@@ -1,4 +1,4 @@
-/** The housekeeping beside whatever else holds the database, and after what interrupted it (FIELD-CASES.md, F2). */
+/** The housekeeping beside whatever else holds the database, and after what interrupted it. */
 import { sql } from 'kysely';
 import pg from 'pg';
 import t, { type Test } from 'tap';

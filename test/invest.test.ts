@@ -1,5 +1,5 @@
 /**
- * The investment service from outside (CONTRACT.md section 6): as structure and dialled, bought once however often it
+ * The investment service from outside (docs/contract.md section 6): as structure and dialled, bought once however often it
  * is asked for, and reconciled with the ledger.
  */
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,4 +1,4 @@
-/** JSON bodies: a key that stands twice is invalid, `null` is absent, and the log names what is out of rule (RULINGS.md 39). */
+/** JSON bodies: a key that stands twice is invalid, `null` is absent, and the log names what is out of rule (decision 39). */
 import { fastify } from 'fastify';
 import t from 'tap';
 import { readStrictly } from '../src/wire.ts';

@@ -1,5 +1,5 @@
 /**
- * Menus as structure (CONTRACT.md section 6, RULINGS.md 31): the shape of json-menu-response to the key, turns that
+ * Menus as structure (docs/contract.md section 6, decision 31): the shape of json-menu-response to the key, turns that
  * happen once and one after the other, and the keys of partners.
  */
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,4 +1,4 @@
-/** kill -9 at any moment loses no answered turn and doubles none (CONTRACT.md section 1). */
+/** kill -9 at any moment loses no answered turn and doubles none (docs/contract.md section 1). */
 import t, { type Test } from 'tap';
 import { embeddedDirectory } from './support/embedded.ts';
 import { type GatewayProcess, post, type Reply, startQuickProcess } from './support/gateway.ts';

@@ -1,4 +1,4 @@
-/** A request is answered within 5 s whatever the database does (CONTRACT.md section 1). */
+/** A request is answered within 5 s whatever the database does (docs/contract.md section 1). */
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { ANSWER_MS as DEADLINE_MS } from '../src/gateways/screens.ts';

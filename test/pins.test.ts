@@ -546,7 +546,7 @@ t.test('a secret is typed, never walked, and never confirmed by its own copy', a
 const K1 = 'k1:0123456789abcdef0123456789abcdef';
 const K2 = 'k2:fedcba9876543210fedcba9876543210';
 
-t.test('keys are rotated by two roll-outs, under load (RULINGS.md 26)', async (t) => {
+t.test('keys are rotated by two roll-outs, under load (decision 26)', async (t) => {
   const { url } = await database(t);
   const query = await queryOn(t, url);
   const start = (ring: string) => startGateway(t, { DATABASE_URL: url, PIN_ENCRYPTION_KEY: ring });

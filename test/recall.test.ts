@@ -1,6 +1,6 @@
 /**
  * A turn that follows one which the same instance has just taken needs no look-up: the insert asks what that would
- * have been asked (RULINGS.md 22). Here two instances, and the database itself, do in between whatever it asks for.
+ * have been asked (decision 22). Here two instances, and the database itself, do in between whatever it asks for.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -88,7 +88,7 @@ t.test('backed up while it runs, restored into a fresh database', async (t) => {
 
   await t.test('what was answered before is answered to the byte', async (t) => {
     const wrong: string[] = [];
-    // An empty text is a new dial where more has been typed since (RULINGS.md 4).
+    // An empty text is a new dial where more has been typed since (decision 4).
     for (const { fields, body } of answered.filter(({ fields }) => fields.text !== '')) {
       const told = await post(again.url, fields);
       if (told.body !== body || told.outcome !== 'replay') wrong.push(`${fields.text}: ${told.outcome}`);

@@ -1,5 +1,5 @@
 /**
- * What a provider reports moves a message on and never back (CONTRACT.md section 5), whatever the order, however
+ * What a provider reports moves a message on and never back (docs/contract.md section 5), whatever the order, however
  * often, on how many connections, and whether the answer of the send comes before it, after it or with it.
  */
 import { randomUUID } from 'node:crypto';

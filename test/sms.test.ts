@@ -159,7 +159,7 @@ async function newestTo({ get }: Desk, number: string): Promise<string> {
   return body.messages?.[0]?.id ?? '';
 }
 
-t.test('the provider is waited for within the 5 s of CONTRACT.md section 5', async (t) => {
+t.test('the provider is waited for within the 5 s of docs/contract.md section 5', async (t) => {
   t.ok(WAIT.forMs <= 4_500, `${WAIT.forMs} ms`);
 });
 

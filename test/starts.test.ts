@@ -1,4 +1,4 @@
-/** Which requests open a dial and which repeat one: the dialled code as a text, ids, expired dials (RULINGS.md 4, 7, 38). */
+/** Which requests open a dial and which repeat one: the dialled code as a text, ids, expired dials (decisions 4, 7, 38). */
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
 import t from 'tap';

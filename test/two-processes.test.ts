@@ -1,4 +1,4 @@
-/** Two instances on one database: a turn happens once, whoever hears it (CONTRACT.md section 1). */
+/** Two instances on one database: a turn happens once, whoever hears it (docs/contract.md section 1). */
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import {

@@ -11,13 +11,13 @@ import { openEmbedded } from './embedded.ts';
 import { type Row, type Sql, SqlState, sqlState } from './sql.ts';
 import type { Tables } from './tables.ts';
 
-/** Every wait on the database is bounded; in milliseconds. A request has 4.5 s in all (RULINGS.md 8). */
+/** Every wait on the database is bounded; in milliseconds. A request has 4.5 s in all (decision 8). */
 const CONNECT_MS = 2_000;
 const STATEMENT_MS = 3_000;
 /** Behind the server's own limit: for a server that does not even answer that it gave up. */
 const QUERY_MS = 3_500;
 const IDLE_TRANSACTION_MS = 5_000;
-/** A stranger's open transaction must not stall the lane, nor the rows that go singly beside it (RULINGS.md 21). */
+/** A stranger's open transaction must not stall the lane, nor the rows that go singly beside it (decision 21). */
 const QUICK_LOCK_MS = 250;
 const LOCK_MS = 2_000;
 const CONNECTIONS = 6;

@@ -5,7 +5,7 @@ export type Row = Record<string, unknown>;
 
 /**
  * Runs one statement. `name` is the name of the prepared statement: the same name is always the same
- * text (prepared 4.5k/s against 1.3k/s unprepared, RULINGS.md 18).
+ * text (prepared 4.5k/s against 1.3k/s unprepared, decision 18).
  */
 export type Sql = (name: string, text: string, values: unknown[]) => Promise<Row[]>;
 

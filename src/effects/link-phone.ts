@@ -13,7 +13,7 @@ export function makeLinkCode(accounts: Accounts): EffectKind {
   };
 }
 
-/** `linkPhone { code }`: uses the code up and binds the phone that is calling (RULINGS.md 16). */
+/** `linkPhone { code }`: uses the code up and binds the phone that is calling (decision 16). */
 export function linkPhone(accounts: Accounts): EffectKind {
   return { commit: ({ code = '' }, { tx, msisdn }) => accounts.link(tx, code, msisdn) };
 }

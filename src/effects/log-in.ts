@@ -3,7 +3,7 @@ import type { Accounts } from '../store/accounts.ts';
 import type { Attempts } from '../store/attempts.ts';
 import type { EffectKind } from './effect.ts';
 
-/** `logIn {}`: a right PIN clears the counts of the account and of the phone (CONTRACT.md section 2). */
+/** `logIn {}`: a right PIN clears the counts of the account and of the phone (docs/contract.md section 2). */
 export function logIn(accounts: Accounts, attempts: Attempts): EffectKind {
   return {
     commit: async (_args, { tx, account, caller }) => {

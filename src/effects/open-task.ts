@@ -26,7 +26,7 @@ function priorityOf(supportType: string): number {
 
 /**
  * `openTask { reference, language, location, supportType }`: the caller asks to be called back. A second request of
- * the same phone and support type within 48 h adds to the one that is open (RULINGS.md 33).
+ * the same phone and support type within 48 h adds to the one that is open (decision 33).
  */
 export function openTask(tasks: Tasks): EffectKind {
   return {
@@ -191,7 +191,7 @@ function isOver({ code }: ProviderError): boolean {
   return /^(http_5(?!04)\d\d|malformed|truncated|too_large)/.test(code);
 }
 
-/** The eight names of the reference, and ours (RULINGS.md 33). */
+/** The eight names of the reference, and ours (decision 33). */
 function attributesOf({ reference, request }: Held): TaskAttributes {
   const { from, to, language, location, supportType } = request;
   return {

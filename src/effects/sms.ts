@@ -17,7 +17,7 @@ const RETRIES = 450;
 /** Who messages are from: a sender id, and the short code (with its keyword) of those that can be answered. */
 export type Senders = { senderId?: string; shortCode?: string; keyword?: string };
 
-/** `sms { text }`: a message to the caller, within the limits of RULINGS.md 14. */
+/** `sms { text }`: a message to the caller, within the limits of decision 14. */
 export function sms(messages: Messages): EffectKind {
   return {
     commit: async ({ text = '' }, { tx, msisdn, enqueue }) => {

@@ -1,7 +1,7 @@
 import type { Hearing } from './step.ts';
 
 /**
- * The accumulated text is the address of a turn (CONTRACT.md section 1, RULINGS.md 1 to 3).
+ * The accumulated text is the address of a turn (docs/contract.md section 1, decision 1 to 3).
  *
  * Gateways join what was typed with `*`, and what was typed may itself be `*` or empty, so a text
  * cannot be split by itself: it is read relative to the longest turn that is already known.

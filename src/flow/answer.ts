@@ -8,7 +8,7 @@ export const UNAMBIGUOUS = 'ABCDEFGHJKMNPQRSTUVWXYZ23456789';
 
 /**
  * Letters of any script with their marks, and what stands inside names and before them, as in 't Hooft
- * (CONTRACT.md section 2).
+ * (docs/contract.md section 2).
  */
 const NAME = /^(?=.*\p{L})(?:[\p{L}\p{M} '.-]|\u200C|\u200D)+$/u;
 
@@ -99,7 +99,7 @@ function readPattern({ pattern, max }: Answer & { kind: 'pattern' }, typed: stri
   return spellings.find((text) => [...text].length <= max && whole.test(text));
 }
 
-/** CONTRACT.md section 2. */
+/** docs/contract.md section 2. */
 export const PIN_DIGITS = 5;
 
 function readWhole(text: string, min: number, max: number): string | undefined {

@@ -1,5 +1,5 @@
 /**
- * The order of decision on the newest dial of a session (RULINGS.md 4): pure, so that the rules can be
+ * The order of decision on the newest dial of a session (decision 4): pure, so that the rules can be
  * read in one place and tried against a model.
  */
 
@@ -50,7 +50,7 @@ export type Ruling =
   | { do: 'expire'; record: boolean }
   | { do: 'hear' };
 
-/** After this a session id is a new session, whatever it was (RULINGS.md 4.1). */
+/** After this a session id is a new session, whatever it was (decision 4.1). */
 export const FORGOTTEN_MS = 24 * 3600 * 1000;
 /** Gateways send several session starts; for this long a start is the same start. */
 const SAME_START_MS = 30_000;
@@ -62,7 +62,7 @@ export function isOver(dial: FoundDial, ttl: number): boolean {
   return dial.sinceEnd !== undefined || dial.closed || dial.idle > ttl || dial.age > FORGOTTEN_MS;
 }
 
-/** RULINGS.md 4, in its order. `ttl` is in milliseconds. */
+/** decision 4, in its order. `ttl` is in milliseconds. */
 export function decide(dial: FoundDial | undefined, asked: Asked, ttl: number): Ruling {
   if (dial === undefined) return { do: 'open', dial: 1 };
   if (dial.age > FORGOTTEN_MS) return { do: 'open', dial: dial.dial + 1 };

@@ -3,7 +3,7 @@ import type { State } from './state.ts';
 
 /**
  * A caller who is known to a partner and not by a phone: the name of the partner's API keys, and the digest of that
- * name and the partner's own id of the customer (RULINGS.md 31). The digest is whose things are whose.
+ * name and the partner's own id of the customer (decision 31). The digest is whose things are whose.
  */
 export type Customer = { partner: string; digest: Buffer };
 
@@ -26,7 +26,7 @@ export type Heard = {
   /** The gateway's id of this request, where it sends one; a repeat of it is a replay. */
   requestId?: string;
   /**
-   * Gateways whose sessions are opened by a request of their own and whose turns are linear (RULINGS.md 31), in the
+   * Gateways whose sessions are opened by a request of their own and whose turns are linear (decision 31), in the
    * mode `latest`: `open`, or the address of the turn that was the newest one when the request came. What follows
    * another turn is not heard, nor what the gateway knows to be `late`: it came before that turn was answered.
    */
@@ -39,7 +39,7 @@ export type Heard = {
 export type Answer =
   | { outcome: 'ok' | 'replay'; service: string; screen: Screen; standing?: Standing }
   /**
-   * The request does not belong to the session it names, or asks for too much: CONTRACT.md section 1. `fault`: the
+   * The request does not belong to the session it names, or asks for too much: docs/contract.md section 1. `fault`: the
    * fields that say so.
    */
   | { outcome: 'invalid'; fault?: string[] };

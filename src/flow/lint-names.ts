@@ -130,7 +130,7 @@ function rowProblem(value: string, rows: Record<string, number> | undefined): st
     : `{row.${value}} is no value of what is listed: it has ${Object.keys(rows).join(', ')}`;
 }
 
-/** What is done must be what was read: a value of a fact may be another by then (RULINGS.md 10). */
+/** What is done must be what was read: a value of a fact may be another by then (decision 10). */
 function shownProblem(argument: string, shown: Text[]): string | undefined {
   const read = shown.flatMap(wordings).flatMap(placeholdersIn);
   const again = placeholdersIn(argument).find(

@@ -44,7 +44,7 @@ import { folded } from './typed.ts';
 
 /** The longest text that a request can carry (3GPP TS 23.038: 182 septets in 160 octets). */
 const TEXT_LIMIT = 182;
-/** What an invalid answer adds to the text: a key and its `*` (RULINGS.md 35). */
+/** What an invalid answer adds to the text: a key and its `*` (decision 35). */
 const INVALID_ANSWER = 2;
 /** Beyond these subscribers give up: warnings, because a service may have its reasons. */
 const DEEP = 6;
@@ -218,7 +218,7 @@ function keys(menu: Menu): Finding[] {
   ];
 }
 
-/** A key on a question must not be an answer to it (RULINGS.md 12). */
+/** A key on a question must not be an answer to it (decision 12). */
 function answerable({ answer, options }: Ask): string[] {
   const isAnswer = (typed: string) =>
     isSecret(answer) ? /^\d{5}$/.test(folded(typed)) : readAnswer(answer, typed, SAMPLE_PHONE) !== undefined;

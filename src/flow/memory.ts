@@ -12,7 +12,7 @@ export type Memory = {
   serviceCode: string;
   /**
    * The identity of the turn that first showed this screen, where it is not this one: what is done from it
-   * is done once, however it is answered (RULINGS.md 9).
+   * is done once, however it is answered (decision 9).
    */
   shown?: Buffer;
   /** Latest-input gateways: the keyed digest of the input, by which a repeat is told. */

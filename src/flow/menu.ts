@@ -52,7 +52,7 @@ const Option = z.strictObject({
   to: To,
   /** Values that the choice keeps in the session. */
   set: z.record(Name, z.string()).optional(),
-  /** Only whoever has been shown the screen may choose it: no walk passes it (CONTRACT.md section 1). */
+  /** Only whoever has been shown the screen may choose it: no walk passes it (docs/contract.md section 1). */
   seen: z.boolean().optional(),
   /** The session goes on in this language; the next dial knows nothing of it. */
   language: Language.optional(),
@@ -129,7 +129,7 @@ const Ask = z.strictObject({
 
 /**
  * CON: options from a fact, numbered from 1 on each page. What was shown under a key is what the key
- * means, whatever the fact says by then (RULINGS.md 10).
+ * means, whatever the fact says by then (decision 10).
  */
 const List = z.strictObject({
   list: Text,
@@ -182,7 +182,7 @@ export const Menu = z.strictObject({
   /** Callers who are known by no phone, a partner's customers, may use it where this is false. */
   needsPhone: z.boolean().default(true),
   /**
-   * Leaves no trace for whoever holds the phone next (CONTRACT.md section 7): no message, no resume offer, no
+   * Leaves no trace for whoever holds the phone next (docs/contract.md section 7): no message, no resume offer, no
    * remembered language; and operators' look at a session shows neither number nor screen.
    */
   private: z.boolean().default(false),
@@ -210,7 +210,7 @@ export const Menu = z.strictObject({
     .prefault({}),
   more: Text.default({ en: 'More', fr: 'Suite' }),
   previous: Text.default({ en: 'Previous', fr: 'Avant' }),
-  /** Whoever was cut off is asked for so many seconds whether to go on (RULINGS.md 25); off where absent. */
+  /** Whoever was cut off is asked for so many seconds whether to go on (decision 25); off where absent. */
   resume: z.int().min(30).max(86_400).optional(),
   cutOff: Text.default({ en: 'You were cut off.', fr: 'Vous avez été coupé.' }),
   goOn: Text.default({ en: 'Continue', fr: 'Continuer' }),

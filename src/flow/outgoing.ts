@@ -2,7 +2,7 @@
 const FORBIDDEN: [name: string, found: RegExp][] = [
   ['a lone surrogate', /\p{Cs}/u],
   ['a control character', /(?!\n)\p{Cc}/u],
-  // CONTRACT.md section 1, and those that Unicode has withdrawn.
+  // docs/contract.md section 1, and those that Unicode has withdrawn.
   ['a bidirectional control', /[\u202A-\u202E\u2066-\u2069]/u],
   ['a line separator', /[\u2028\u2029]/u],
   ['a letter that was lost when the file was converted', /\uFFFD/u],

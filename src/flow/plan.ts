@@ -206,7 +206,7 @@ export function keptBy(node: Node): string[] {
 
 /**
  * The longest text that an honest conversation can accumulate: over paths that come to no screen twice,
- * every answer at its longest (RULINGS.md 35). The text, where it ends, and its length in characters.
+ * every answer at its longest (decision 35). The text, where it ends, and its length in characters.
  */
 export function longestText(menu: Menu, edges: Edge[]): { node: string; path: string; length: number } {
   const cost = new Map<string, number>();

@@ -7,7 +7,7 @@ export type Route = { service: string; code?: string; through: string[] };
 /** The codes in service, by their segments: `*384*1#` is `384`, `1`. */
 export type ServiceCodes = { codes: ReadonlyMap<string, string>; fallback: string };
 
-/** Where codes lead that nobody has set otherwise (CONTRACT.md section 8). */
+/** Where codes lead that nobody has set otherwise (docs/contract.md section 8). */
 export const USUAL_CODES: ReadonlyMap<string, string> = new Map([
   ['*1234#', 'ixo'],
   ['*123#', 'demo'],
@@ -18,7 +18,7 @@ export const USUAL_CODES: ReadonlyMap<string, string> = new Map([
 
 /**
  * Whether a text is the dialled code itself, which some carriers send as the first text of a session: as dialled, or
- * without the `*` in front of it or the `#` behind it (RULINGS.md 38).
+ * without the `*` in front of it or the `#` behind it (decision 38).
  */
 export function isDialledCode(text: string, serviceCode: string): boolean {
   const extra = text.length - serviceCode.length;
@@ -29,7 +29,7 @@ export function isDialledCode(text: string, serviceCode: string): boolean {
 
 /**
  * The longest registered code that is a segment-wise prefix wins; further segments are dialled through.
- * No match: the default service (RULINGS.md 5).
+ * No match: the default service (decision 5).
  */
 export function route(dialled: string, services: ServiceCodes): Route {
   const segments = dialled.slice(1, -1).split('*');

@@ -25,7 +25,7 @@ import type { Effect, Needs, State, Step, Verdict, World } from './state.ts';
 /** How far `0` leads back; older places are forgotten so that a session's memory stays bounded. */
 const BACK_DEPTH = 8;
 
-/** Effects that change nothing but how the caller is spoken to: a walk may pass them (RULINGS.md 3). */
+/** Effects that change nothing but how the caller is spoken to: a walk may pass them (decision 3). */
 const WALKABLE = new Set(['rememberLanguage']);
 
 /** The first screen of a service. */
@@ -105,7 +105,7 @@ export function wantsSeeing(menu: Menu, state: State, input: string): boolean {
   return optionsOf(nodeAt(menu, state.node)).some(({ key, seen }) => seen === true && sameKey(key, input));
 }
 
-/** Whether a walk may pass what would happen here (RULINGS.md 3). */
+/** Whether a walk may pass what would happen here (decision 3). */
 export function isWalkable(effects: Effect[]): boolean {
   return effects.every(({ kind }) => WALKABLE.has(kind));
 }
@@ -184,7 +184,7 @@ function travel(menu: Menu, state: State, way: Way, world: World, scope: Scope):
   const after = filled.reduce(settle, state);
   const went = go(menu, after, way.to, world);
   if ('needs' in went) return went;
-  // What is done cannot be gone back behind: `0` leads home from here (RULINGS.md 11).
+  // What is done cannot be gone back behind: `0` leads home from here (decision 11).
   const cut = filled.length === 0 ? went.state : { ...went.state, back: [] };
   return { ...went, state: cut, effects: [...filled, ...went.effects] };
 }

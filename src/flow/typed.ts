@@ -29,7 +29,7 @@ const FOREIGN = /[^ -_a-~]/u;
 /**
  * Characters without a width that phones and keyboards insert: soft hyphen, combining grapheme joiner, the Mongolian
  * vowel separator, zero-width spaces, word joiners, direction marks, variation selectors, the enclosing keycap.
- * The bidirectional controls of CONTRACT.md section 1 are not among them: they stay, and are invalid.
+ * The bidirectional controls of docs/contract.md section 1 are not among them: they stay, and are invalid.
  */
 const WIDTHLESS =
   /[\u00AD\u061C\u180E\u200B\u200E\u200F\u2060-\u2064\uFEFF]|\u034F|\u20E3|\p{Variation_Selector}/gu;
@@ -54,7 +54,7 @@ const FULL_WIDTH_OFFSET = 0xfee0;
  * Folds what a person typed to the characters that a plain keypad has, the same for every kind of answer: quotes,
  * dashes, spaces, full-width forms and the digits of every script become ASCII, characters without a width go, letters
  * are composed (NFC), spaces at the ends are cut off. Letters keep their case and their accents. Control characters
- * and bidirectional controls stay as they are, so that whatever refuses them still does (CONTRACT.md section 1).
+ * and bidirectional controls stay as they are, so that whatever refuses them still does (docs/contract.md section 1).
  * Folding twice is folding once.
  */
 export function folded(typed: string): string {

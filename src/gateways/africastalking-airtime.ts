@@ -22,7 +22,7 @@ export type AirtimeParts = {
   /** Whether we are buying this just now; the amount in hundredths. */
   isExpected(recipient: string, currency: string, amount: bigint, deadline: Deadline): Promise<boolean>;
   pseudonym(msisdn: string): string;
-  /** In production a report that anybody could have sent moves no money (RULINGS.md 29). */
+  /** In production a report that anybody could have sent moves no money (decision 29). */
   production: boolean;
 };
 
@@ -57,7 +57,7 @@ const Verdict = z.object({ status: z.enum(['Validated', 'Failed']) });
 const ACCEPTED = ['application/json', 'application/x-www-form-urlencoded'];
 
 /**
- * What Africa's Talking calls about airtime (CONTRACT.md section 4, RULINGS.md 29): how an order went, and
+ * What Africa's Talking calls about airtime (docs/contract.md section 4, decision 29): how an order went, and
  * whether we asked for it at all. What is no report of ours is acknowledged, counted, and changes nothing.
  */
 export async function airtimeOfAfricastalking(app: FastifyInstance, parts: AirtimeParts): Promise<void> {
@@ -90,7 +90,7 @@ function statusOf(app: FastifyInstance, parts: AirtimeParts): void {
       const { phoneNumber, status, requestId, value } = request.body;
       const facts = begin(request, STATUS, parts.pseudonym(phoneNumber));
       const authenticated = request.authenticated || !parts.production;
-      // Anybody could have sent it: it leaves no row (RULINGS.md 29).
+      // Anybody could have sent it: it leaves no row (decision 29).
       if (!authenticated) {
         facts.outcome = 'refused';
         return inWords(reply, 200, 'OK');

@@ -63,7 +63,7 @@ export type NoticeParts = { takeNotice: TakeNotice; pseudonym(msisdn: string): s
 
 /**
  * `POST /ussd/status`: the notice of the end of a session (africastalking-ussd), a form or JSON. It bears no
- * signature, so it closes only a dial of that session and phone (RULINGS.md 23).
+ * signature, so it closes only a dial of that session and phone (decision 23).
  */
 export async function noticesOfAfricastalking(
   app: FastifyInstance,

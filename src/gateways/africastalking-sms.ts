@@ -52,7 +52,7 @@ export type SmsCallbackParts = {
     deadline: Deadline,
   ): Promise<'stored' | 'repeated'>;
   pseudonym(msisdn: string): string;
-  /** In production nothing is quoted to whoever anybody could have named (RULINGS.md 29). */
+  /** In production nothing is quoted to whoever anybody could have named (decision 29). */
   production: boolean;
 };
 

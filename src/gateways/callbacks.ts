@@ -44,7 +44,7 @@ declare module 'fastify' {
      * route itself counts those that do not.
      */
     proves?: boolean;
-    /** What a callback that anyone could have sent is told in production, where it is dropped (RULINGS.md 29). */
+    /** What a callback that anyone could have sent is told in production, where it is dropped (decision 29). */
     unproven?: string;
   }
 }

@@ -8,7 +8,7 @@ const WHOLE_BODY = 'body';
 type BodySchema = { shape?: object; in?: BodySchema } | undefined;
 
 /**
- * Names the fields of a request that are out of rule, for the log (RULINGS.md 39): fields of the route's own schema
+ * Names the fields of a request that are out of rule, for the log (decision 39): fields of the route's own schema
  * only, because a key that somebody else chose can be a phone number or a PIN.
  */
 export function faultOf(error: Error, { routeOptions }: { routeOptions: { schema?: unknown } }): string[] {

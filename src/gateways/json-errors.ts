@@ -4,7 +4,7 @@ import { faultOf, reasonOf, whatIsWrong } from './faults.ts';
 import { isTheirs } from './screens.ts';
 
 /**
- * How the JSON routes say that something did not happen (CONTRACT.md section 6):
+ * How the JSON routes say that something did not happen (docs/contract.md section 6):
  * `{"message": "…", "error": {"code": "…"}}`. The words are for people and may change; the code does not.
  */
 const ERRORS = {

@@ -41,7 +41,7 @@ export type JsonScreen = z.infer<typeof JsonScreen>;
 /** What there is to show of a session. `ttl`: how long it may be idle, in milliseconds. */
 export type Shown = { sessionId: string; screen: Screen; standing: Standing; menu: Menu; ttl: number };
 
-/** A screen as the reference writes it. Options and `ussdText` are of the same page (RULINGS.md 31). */
+/** A screen as the reference writes it. Options and `ussdText` are of the same page (decision 31). */
 export function jsonScreen(message: string, { sessionId, screen, standing, menu, ttl }: Shown): JsonScreen {
   const { state, offer, at } = standing;
   const text = [screen.notice ?? [], screen.words === '' ? [] : screen.words].flat().join('\n');

@@ -83,10 +83,10 @@ declare module 'fastify' {
 }
 
 /**
- * Menus as structure (json-menu-response, CONTRACT.md section 6), for apps and partners: a session is opened, answered
+ * Menus as structure (json-menu-response, docs/contract.md section 6), for apps and partners: a session is opened, answered
  * choice by choice, read and closed by requests of its own, as JSON or a form. A choice is a turn like any other; what
  * differs is that turns are linear: a choice that was under way while another one was heard is answered `busy`, because
- * whoever sent it had not seen the screen that it would have answered (RULINGS.md 31).
+ * whoever sent it had not seen the screen that it would have answered (decision 31).
  */
 export async function jsonGateway(app: FastifyInstance, parts: JsonParts): Promise<void> {
   answerInJson(app);

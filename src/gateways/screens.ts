@@ -14,10 +14,10 @@ import { faultOf, reasonOf } from './faults.ts';
 
 /**
  * What all gateways share that are answered in screens, `CON …` or `END …`: the fields of a request, the four
- * ways in which it can end, and the route on which turns are taken (CONTRACT.md section 1).
+ * ways in which it can end, and the route on which turns are taken (docs/contract.md section 1).
  */
 
-/** One deadline for all that a request waits for (RULINGS.md 8); the contract promises 5 s. */
+/** One deadline for all that a request waits for (decision 8); the contract promises 5 s. */
 export const ANSWER_MS = 4_500;
 
 /** Control characters, and the bidirectional controls that reorder what a person reads. */
@@ -40,7 +40,7 @@ const Text = Typed.meta({
 /** Dropped where it is anything else. */
 export const dropped = <T extends z.ZodType>(schema: T) => schema.optional().catch(undefined as never);
 
-/** The fields of a turn (CONTRACT.md section 1). Others are dropped. */
+/** The fields of a turn (docs/contract.md section 1). Others are dropped. */
 export const UssdRequest = z.object({
   sessionId: z
     .string()
@@ -68,7 +68,7 @@ const Refused = z.object({ error: z.string() });
 export type UssdGateway = { name: string; mode: Heard['mode']; secret?: string };
 
 /**
- * The ways in which a request can end (CONTRACT.md section 1), besides 405. On JSON routes also because of who asks,
+ * The ways in which a request can end (docs/contract.md section 1), besides 405. On JSON routes also because of who asks,
  * or of the session (section 6).
  */
 export type TurnOutcome =
@@ -105,7 +105,7 @@ export type TurnFacts = {
 declare module 'fastify' {
   interface FastifyRequest {
     turn?: TurnFacts;
-    /** It came through `/c/<secret>/`, or from a network of GATEWAY_ALLOW (RULINGS.md 29). */
+    /** It came through `/c/<secret>/`, or from a network of GATEWAY_ALLOW (decision 29). */
     authenticated: boolean;
   }
   interface FastifyContextConfig {
@@ -250,7 +250,7 @@ export function limited(reply: FastifyReply, request: FastifyRequest, seconds: n
 
 /**
  * The handset shows what we send only when the status is 200, so whatever goes wrong is said in a screen
- * (CONTRACT.md section 1): the request's fault or ours.
+ * (docs/contract.md section 1): the request's fault or ours.
  */
 export function answerPlainly(app: FastifyInstance, name: string): void {
   app.setErrorHandler((error: Error & { statusCode?: number; validation?: unknown }, request, reply) => {

@@ -68,7 +68,7 @@ export type Command = (parts: CommandParts, words: string[]) => Promise<string>;
 /** A pass finds what was written under an older key while the one before it ran. */
 const MOST_PASSES = 10;
 
-/** Seals everything but turns again under the active key, beside the running service (RULINGS.md 26). */
+/** Seals everything but turns again under the active key, beside the running service (decision 26). */
 const rotate: Command = async (parts, words) => {
   if (words.length > 0) throw new CommandRefused('say `pins:rotate` alone');
   const { db, ring, accounts, messages, incoming, subscriptions, notices } = parts;
@@ -93,7 +93,7 @@ const rotate: Command = async (parts, words) => {
   return `${count} records are sealed under ${ring.active} now. Turns keep their key until they are dropped.`;
 };
 
-/** A PIN for one use, by SMS to the first phone of the account, to be changed at once (RULINGS.md 17). */
+/** A PIN for one use, by SMS to the first phone of the account, to be changed at once (decision 17). */
 const reset: Command = async ({ db, accounts, attempts, messages, enqueue }, words) => {
   const { account, msisdn, phones } = await find({ db, accounts }, words);
   const pin = oneTimePin(msisdn);
@@ -107,7 +107,7 @@ const reset: Command = async ({ db, accounts, attempts, messages, enqueue }, wor
   return 'A one-time PIN is on its way to the first phone of the account.';
 };
 
-/** Clears the counts of an account and of its phones, or of one phone (RULINGS.md 17). */
+/** Clears the counts of an account and of its phones, or of one phone (decision 17). */
 const unlock: Command = async ({ db, accounts, attempts, digests }, words) => {
   const [phone = '', ...more] = words;
   if (more.length === 0 && /^\+[1-9]\d{1,14}$/.test(phone)) {
@@ -150,7 +150,7 @@ async function find({ db, accounts }: Pick<CommandParts, 'db' | 'accounts'>, wor
 
 const KEYS = 'write: keys create <name> [--may-assert-phone], keys list, or keys revoke <name or number>';
 
-/** The API keys of partners (CONTRACT.md section 6): a new one is shown once and never again. */
+/** The API keys of partners (docs/contract.md section 6): a new one is shown once and never again. */
 const keys: Command = async ({ db, apiKeys }, [what, name = '', ...options]) => {
   const isName = /^[a-z][a-z0-9-]{0,29}$/.test(name);
   if (what === 'list' && name === '')
@@ -181,7 +181,7 @@ function listed({ id, name, mayAssertPhone, createdAt, revokedAt }: ListedKey): 
   return words.join(', ');
 }
 
-/** Removes a person everywhere (RULINGS.md 34, docs/privacy.md). Their number is never said. */
+/** Removes a person everywhere (decision 34, docs/privacy.md). Their number is never said. */
 const erasePerson: Command = async (parts, [option, msisdn = '', ...more]) => {
   if (option !== '--phone' || more.length > 0 || !/^\+[1-9]\d{6,14}$/.test(msisdn))
     throw new CommandRefused('say `erase --phone <number>`, the number as +221770000001');

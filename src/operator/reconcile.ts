@@ -35,7 +35,7 @@ export type ReconcileParts = { db: Db; airtime: Airtime; sales: SaleList; enqueu
 export type Ran = { outcome: Reconciliation | undefined; givenBack: number };
 
 /**
- * Compares orders with sales (RULINGS.md 41): with the provider's list, with a statement, or where there is neither
+ * Compares orders with sales (decision 41): with the provider's list, with a statement, or where there is neither
  * with what it has reported. Gives back first what a migration found charged under the id of another order. Throws
  * what `listSales` throws.
  */

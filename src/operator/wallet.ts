@@ -35,7 +35,7 @@ const Credited_ = z.object({
   balanceMinor: z.int().describe('What could be spent right after it.'),
 });
 
-/** `POST /api/wallet/credits` (CONTRACT.md section 4): puts money into the wallet of a phone, once per key. */
+/** `POST /api/wallet/credits` (docs/contract.md section 4): puts money into the wallet of a phone, once per key. */
 export async function wallet(
   app: FastifyInstance,
   { guard, digests, credit, book }: WalletParts,

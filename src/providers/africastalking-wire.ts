@@ -1,7 +1,7 @@
 /** One form to one endpoint, with our credentials; the JSON of the answer. Throws `ProviderError`. */
 export type Post = (url: string, key: string, fields: Record<string, string>) => Promise<unknown>;
 
-/** CONTRACT.md section 1. Anything else could name a second recipient, because lists are joined by commas. */
+/** docs/contract.md section 1. Anything else could name a second recipient, because lists are joined by commas. */
 export const MSISDN = /^\+[1-9]\d{1,14}$/;
 
 /** The number as digits with country code; spaces, dashes, `+` and `00` are a matter of spelling. */

@@ -1,4 +1,4 @@
-/** What case workers are shown of a request for help (RULINGS.md 33): these names and no others. */
+/** What case workers are shown of a request for help (decision 33): these names and no others. */
 export type TaskAttributes = {
   type: 'support';
   channel: 'ussd';

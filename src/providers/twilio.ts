@@ -185,7 +185,7 @@ function attributesOf({ attributes }: Task): Record<string, unknown> {
   }
 }
 
-/** These and no others, whatever else the object carries (RULINGS.md 33). */
+/** These and no others, whatever else the object carries (decision 33). */
 function nineOf(attributes: TaskAttributes): TaskAttributes {
   const { type, channel, to, from, language, location, callback, support_type, reference } = attributes;
   return { type, channel, to, from, language, location, callback, support_type, reference };

@@ -13,7 +13,7 @@ const RECENT = 8_192;
 /**
  * Keyed digests (HMAC-SHA256, cut to 128 bits): look-ups without the value on disk. Keyed because
  * phone numbers and five-digit PINs are few enough to be tried one by one. Every kind has a key of its
- * own, so that a digest of one kind says nothing about another (CONTRACT.md section 2).
+ * own, so that a digest of one kind says nothing about another (docs/contract.md section 2).
  */
 export class Digests {
   readonly #session: KeyObject;
@@ -34,7 +34,7 @@ export class Digests {
     this.#pseudonym = subkey(root, 'pseudonym');
   }
 
-  /** The key of a session: gateways have session spaces of their own (RULINGS.md 18). */
+  /** The key of a session: gateways have session spaces of their own (decision 18). */
   session(gateway: string, sessionId: string): Buffer {
     return this.#sessions.of(`${gateway}\0${sessionId}`, (name) => digest(this.#session, Buffer.from(name)));
   }
@@ -63,14 +63,14 @@ export class Digests {
     return digest(this.#customer, Buffer.from(id));
   }
 
-  /** The address of a turn: its accumulated text within its session (RULINGS.md 18). */
+  /** The address of a turn: its accumulated text within its session (decision 18). */
   text(sessionKey: Buffer, text: string): Buffer {
     return digest(this.#text, sessionKey, ZERO, Buffer.from(text));
   }
 
   /**
    * The address of a turn below another where the gateway sends no accumulated text: the parent's
-   * address and what tells this request from others (RULINGS.md 7). `kind` keeps ids and hops
+   * address and what tells this request from others (decision 7). `kind` keeps ids and hops
    * apart, and from the digest of an input by which its repeat is told.
    */
   below(parent: Buffer, kind: 'id' | 'hop' | 'input', name: string): Buffer {

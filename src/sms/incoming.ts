@@ -12,7 +12,7 @@ const PER_HOUR = 3;
 /** No number of a subscriber is shorter, country code and all. */
 const NUMBER = /^\+[1-9]\d{6,14}$/;
 
-/** A message as the provider brings it. `quotes`: the answer may quote it (RULINGS.md 29). */
+/** A message as the provider brings it. `quotes`: the answer may quote it (decision 29). */
 export type Incoming = {
   id: string;
   from: string;
@@ -38,7 +38,7 @@ export type IncomingParts = {
 
 /**
  * Hears a message: kept, obeyed where it says STOP or START, and answered at most once, all in one transaction.
- * Not answered: who is no phone, what is an answer of ours, and more than RULINGS.md 14 or an hour has room for.
+ * Not answered: who is no phone, what is an answer of ours, and more than decision 14 or an hour has room for.
  */
 export function hearIncoming(parts: IncomingParts): (message: Incoming) => Promise<HeardMessage> {
   const { db, incoming, optOuts, replies } = parts;

@@ -87,8 +87,8 @@ const RESPONSES = {
 };
 
 /**
- * `invoke-bulk-sms` and `invoke-twoway-sms` (africastalking-sms, CONTRACT.md section 5): GET as printed, and POST.
- * What is sent is a row before it is sent; `Idempotency-Key` makes a repeat the same messages (RULINGS.md 32).
+ * `invoke-bulk-sms` and `invoke-twoway-sms` (africastalking-sms, docs/contract.md section 5): GET as printed, and POST.
+ * What is sent is a row before it is sent; `Idempotency-Key` makes a repeat the same messages (decision 32).
  */
 export async function senders(app: FastifyInstance, parts: SendersParts): Promise<void> {
   const routes = [

@@ -26,7 +26,7 @@ export type NewAccount = {
   verifier: Buffer;
 };
 
-/** CONTRACT.md section 2, RULINGS.md 14. */
+/** docs/contract.md section 2, decision 14. */
 export const ACCOUNTS_PER_PHONE = 3;
 
 /** How long a code for linking a phone may be used. */

@@ -11,7 +11,7 @@ import type { Messages } from './messages.ts';
 import { resealColumn } from './reseal.ts';
 import { certainlySold } from './sale-match.ts';
 
-/** A report that came before its order knew its provider's id is waited for so long (RULINGS.md 32). */
+/** A report that came before its order knew its provider's id is waited for so long (decision 32). */
 const REPORT_HOURS = 24;
 
 /** An order that is sent and the report on it, one behind the other: else neither would see the other. */
@@ -43,7 +43,7 @@ export type Order = {
   asked: boolean;
 };
 
-/** By currency: what the numbers begin with that airtime is sold to, such as `+254` (RULINGS.md 41). */
+/** By currency: what the numbers begin with that airtime is sold to, such as `+254` (decision 41). */
 export type AirtimeCurrencies = ReadonlyMap<string, readonly string[]>;
 
 /** Where nothing is set. */
@@ -64,7 +64,7 @@ export type Report = {
   status: 'Success' | 'Failed';
   /** What was bought, where it says so. */
   value?: { currency: string; amount: bigint } | undefined;
-  /** It came by a way that only the provider has: others move no money (RULINGS.md 29). */
+  /** It came by a way that only the provider has: others move no money (decision 29). */
   authenticated: boolean;
 };
 
@@ -141,7 +141,7 @@ export class Airtime {
     return this.#currencies.get(currency) ?? [];
   }
 
-  /** Whether airtime of a currency is sold to a number in E.164: to those of its country (RULINGS.md 41). */
+  /** Whether airtime of a currency is sold to a number in E.164: to those of its country (decision 41). */
   sellsTo(currency: string, msisdn: string): boolean {
     return this.prefixesOf(currency).some((prefix) => msisdn.startsWith(prefix));
   }
@@ -532,7 +532,7 @@ export class Airtime {
     return first?.status;
   }
 
-  /** Whether we have ordered this, as a provider asks before it sends (RULINGS.md 29). */
+  /** Whether we have ordered this, as a provider asks before it sends (decision 29). */
   async isExpected(db: Db, recipient: string, currency: string, amount: bigint): Promise<boolean> {
     if (!this.sellsTo(currency, recipient)) return false;
     const row = await db

@@ -4,7 +4,7 @@ import type { Db } from '../db/db.ts';
 import { Unavailable } from '../db/sql.ts';
 import type { Deadline } from '../flow/heard.ts';
 
-/** After so many tries without a right one in between, nothing is checked until then (CONTRACT.md section 2). */
+/** After so many tries without a right one in between, nothing is checked until then (docs/contract.md section 2). */
 const LOCKS = sql<Date | null>`case
   when pin_counters.tries + 1 >= 10 then 'infinity'::timestamptz
   when pin_counters.tries + 1 = 6 then clock_timestamp() + interval '24 hours'
@@ -20,7 +20,7 @@ export type CounterKey = { key: Buffer; nobody: boolean };
 /**
  * Tries at PINs. An attempt is a row keyed by its turn, and only who inserts it raises the counters, before
  * the PIN is checked: so copies of one request count once and reach the same verdict, and however many
- * come at once, no more are checked than the lock allows (RULINGS.md 15).
+ * come at once, no more are checked than the lock allows (decision 15).
  */
 export class Attempts {
   readonly #db: Db;

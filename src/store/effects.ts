@@ -9,7 +9,7 @@ export type EffectKey = { shown: Buffer; ordinal: number };
 /** A turn by its row's key. */
 export type Doer = { sessionKey: Buffer; day: string; dial: number; address: Buffer };
 
-/** Claims an effect for a turn; false where another turn has done it (RULINGS.md 9). */
+/** Claims an effect for a turn; false where another turn has done it (decision 9). */
 export async function claimEffect(
   tx: Db,
   { shown, ordinal }: EffectKey,

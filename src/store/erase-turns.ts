@@ -7,7 +7,7 @@ import { Box } from '../seal/box.ts';
 import { add, PAGE, type Person } from './erase-person.ts';
 import { rowKey } from './turns.ts';
 
-/** No session is open for longer after its last turn (RULINGS.md 4). */
+/** No session is open for longer after its last turn (decision 4). */
 const LONGEST_TTL = '1 hour';
 /** A turn whose look-up is older is not written (turns-sql.ts): a little more than that; in milliseconds. */
 const UNDER_WAY_MS = 11_000;

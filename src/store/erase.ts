@@ -34,7 +34,7 @@ const LOCK_MS = 200;
 const TRIES = 60;
 const PAUSE_MS = 250;
 
-/** A report that tells how an order went is waited for so long (RULINGS.md 32). */
+/** A report that tells how an order went is waited for so long (decision 32). */
 const REPORT_HOURS = 24;
 /** Reports nothing, ever. */
 const SIMULATOR = 'simulator';
@@ -65,7 +65,7 @@ export type Erased = {
 };
 
 /**
- * Removes a person (RULINGS.md 34): what is theirs alone goes, what others need stays without them. One transaction,
+ * Removes a person (decision 34): what is theirs alone goes, what others need stays without them. One transaction,
  * beside the running service; a delivery that is under way finds its row gone and ends. Then, outside of it, what a
  * turn wrote that had been looked up before, and the dead rows. Safe to run twice. Throws `EraseRefused` where money
  * is under way, or the key of something that is to be cut has left the ring.

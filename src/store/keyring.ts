@@ -13,7 +13,7 @@ export class WrongKeys extends Error {
 const BOUND = Buffer.from('digest_key');
 
 /**
- * The root of all keyed digests (RULINGS.md 26). Without a given key a random one is made once and kept
+ * The root of all keyed digests (decision 26). Without a given key a random one is made once and kept
  * in the database, wrapped by the active key. Refuses a process that has other keys, before it could
  * write anything that nobody else can read. Throws `WrongKeys`.
  */

@@ -299,7 +299,7 @@ async function post(tx: Db, kind: string, postings: Posting[]): Promise<string> 
   return id;
 }
 
-/** A credit that an operator gives (CONTRACT.md section 4): once per idempotency key. */
+/** A credit that an operator gives (docs/contract.md section 4): once per idempotency key. */
 export type Credit = {
   key: Buffer;
   /** Digest of what is asked for with the key. */

@@ -4,7 +4,7 @@ import type { Tables } from '../db/tables.ts';
 
 /**
  * Stores a document under its hash, once, and returns its number. The row exists before any dial opens
- * on it, so that every instance can load it (RULINGS.md 24).
+ * on it, so that every instance can load it (decision 24).
  */
 export async function storeMenu(
   db: Kysely<Tables>,

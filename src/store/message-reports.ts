@@ -10,7 +10,7 @@ import type { Call } from './messages.ts';
 /** A message that is sent and the report on it, one behind the other: else neither would see the other. */
 const REPORT_LOCK = 7_006;
 
-/** A report that came before its message is waited for so long (RULINGS.md 32). */
+/** A report that came before its message is waited for so long (decision 32). */
 const REPORT_HOURS = 24;
 
 /** What the provider said of one message. */

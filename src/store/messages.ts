@@ -9,7 +9,7 @@ import type { Box } from '../seal/box.ts';
 import type { Digests } from '../seal/digests.ts';
 import { resealColumn } from './reseal.ts';
 
-/** Messages that a subscriber may cause to one phone in a day (RULINGS.md 14). */
+/** Messages that a subscriber may cause to one phone in a day (decision 14). */
 const PER_PHONE_AND_DAY = 5;
 
 /** The day's number is counted in so many parts at the most, none of them smaller than this. */
@@ -21,7 +21,7 @@ const MOST_SEGMENTS = 10;
 
 const SMS_LOCK = 7_003;
 
-/** Opt-outs stop bulk, not what somebody asked for (RULINGS.md 32). */
+/** Opt-outs stop bulk, not what somebody asked for (decision 32). */
 export type SmsKind = 'single' | 'bulk' | 'twoWay';
 export type Cause = 'subscriber' | 'support' | 'operator';
 
@@ -62,7 +62,7 @@ export type Call = {
 };
 
 /**
- * Every message is a row before it is sent (CONTRACT.md section 5), one per recipient; what is sent together
+ * Every message is a row before it is sent (docs/contract.md section 5), one per recipient; what is sent together
  * stands in one call. Numbers and texts are sealed. A message only ever moves on:
  * queued → sent → submitted → buffered → delivered, failed, rejected or expired.
  */
@@ -112,7 +112,7 @@ export class Messages {
   }
 
   /**
-   * A message whose words come later, when it is known how something went: it is counted now (RULINGS.md 14).
+   * A message whose words come later, when it is known how something went: it is counted now (decision 14).
    * Returns the id of its call. Throws like `write`.
    */
   async promise(tx: Db, msisdn: string, cause: 'subscriber' | 'support' = 'subscriber'): Promise<string> {

@@ -14,7 +14,7 @@ const RESEAL_PAGE = 500;
 /**
  * Notices of sessions that are over. Gateways repeat them and sign none: one is kept for each session, phone and
  * date, the first, and it is of a dial of ours only where both are as they were when it was opened
- * (RULINGS.md 23). Phones and session ids are digests; the error message, which may quote anything, is sealed.
+ * (decision 23). Phones and session ids are digests; the error message, which may quote anything, is sealed.
  */
 export class Notices {
   readonly #box: Box;

@@ -13,7 +13,7 @@ const NUMBER_DIGITS = 9;
 
 /**
  * Who wants nothing more, and from whom. One row for each phone and sender: any that has not ended stops bulk
- * messages to that phone, and the phone's START ends them all (CONTRACT.md section 5).
+ * messages to that phone, and the phone's START ends them all (docs/contract.md section 5).
  */
 export class OptOuts {
   readonly #digests: Digests;

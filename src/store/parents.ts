@@ -24,7 +24,7 @@ export type Kept = {
 const BOUNDS = { sessions: 8_192, bytes: 4_000_000, generationMs: 30_000 };
 
 /**
- * The newest turns that this instance has inserted, one a session, for a moment (RULINGS.md 22). Two generations: what
+ * The newest turns that this instance has inserted, one a session, for a moment (decision 22). Two generations: what
  * the older one holds when the younger is full, or old, is forgotten. Nothing is kept that is not in the database as
  * well, nor in any clearer form: memory holds no answer, name or screen longer than a turn takes.
  */

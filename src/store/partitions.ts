@@ -3,7 +3,7 @@ import { limit, type Sweep, sweep } from '../db/batches.ts';
 import { SqlState, sqlState } from '../db/sql.ts';
 import type { Tables } from '../db/tables.ts';
 
-/** Weeks of partitions that exist ahead of today: a month in which nobody has to look (RULINGS.md 19). */
+/** Weeks of partitions that exist ahead of today: a month in which nobody has to look (decision 19). */
 const WEEKS_AHEAD = 4;
 
 /** Days that turns are kept; then their partition is dropped. */

@@ -40,7 +40,7 @@ const SIMULATED_DAYS = 35;
 const BY_REPORT = 'report';
 
 /**
- * Compares orders with the sales that the provider lists (RULINGS.md 41) and keeps the counts. `sales` may reach beyond
+ * Compares orders with the sales that the provider lists (decision 41) and keeps the counts. `sales` may reach beyond
  * the window, so that clocks may differ: a sale beyond it is looked for by no one, and found by the order it is of.
  */
 export async function reconcile(

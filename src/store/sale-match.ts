@@ -13,7 +13,7 @@ export type FreeSale = { providerId: string; at: number };
  * Finds the orders of one recipient, currency and amount that are certainly sold, each with a sale of its own.
  * Every free sale is of one of the doubtful orders, and an order is sold at most once, so an order is certainly sold
  * where the sales cannot all be placed without it: one order and one sale, two orders and two sales; of two orders and
- * one sale neither is (RULINGS.md 29). Returns provider ids by the id of the order. Which of several sales an order
+ * one sale neither is (decision 29). Returns provider ids by the id of the order. Which of several sales an order
  * gets is a guess where several fit; that it gets one is not.
  */
 export function certainlySold(orders: readonly Doubtful[], sales: readonly FreeSale[]): Map<string, string> {

@@ -16,7 +16,7 @@ import {
 /** What one phone asks for of one kind, one request behind the other: else two at once would be two tasks. */
 const MATTER_LOCK = 7_011;
 
-/** A repeat within this adds to the task that is open (RULINGS.md 33). */
+/** A repeat within this adds to the task that is open (decision 33). */
 const SAME_MATTER_HOURS = 48;
 
 /** Seven digits can be remembered, and read out on the telephone; a collision is refused and drawn again. */

@@ -33,7 +33,7 @@ const TURN_COLUMNS = (t: string) => `${t}.address, ${t}.hop, ${t}.phone, ${t}.se
   ${EPOCH(`${t}.at`)} as turn_epoch`;
 
 /**
- * One look-up for a whole batch (RULINGS.md 18). The candidate addresses of a request travel as one
+ * One look-up for a whole batch (decision 18). The candidate addresses of a request travel as one
  * value, 16 bytes each, so that a batch costs the sum of its candidates and not their square. What an opening wants to
  * know besides, the language that the caller chose last, comes with it: asked for by itself it cost as much again.
  */
@@ -104,7 +104,7 @@ export const LAST_DIAL = `
   order by t.at, t.hop`;
 
 /**
- * Of a turn whose parent was recalled and not looked up, all that \`decide\` would have been told (RULINGS.md 22):
+ * Of a turn whose parent was recalled and not looked up, all that \`decide\` would have been told (decision 22):
  * the session's newest dial is still this one, opened within a day, not idle for too long, neither ended nor closed;
  * and the parent is there, the very row that is remembered.
  */

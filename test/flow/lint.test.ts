@@ -826,7 +826,7 @@ test('no wrong document throws: whatever line is left out or exchanged, it is re
   );
 });
 
-test('no walk answers a secret: the pieces of a text stop before it (RULINGS.md 35)', async (t) => {
+test('no walk answers a secret: the pieces of a text stop before it (decision 35)', async (t) => {
   let stopped = 0;
   for (const [text, known] of DOCUMENTS) {
     const menu = menuOf(text, known);

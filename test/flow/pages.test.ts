@@ -462,7 +462,7 @@ test('a further page of options only begins with its first option', async (t) =>
   t.match(screenText(second.screen), /^a\d\. x/);
 });
 
-test('a row means what was shown, whatever the fact says by then (RULINGS.md 10)', async () => {
+test('a row means what was shown, whatever the fact says by then (decision 10)', async () => {
   fc.assert(
     fc.property(sound, world, ([menu, shown], later) => {
       const node = nodeNamed(menu, 'x');

@@ -37,7 +37,7 @@ const FOLDED: Record<string, string> = {
   '👨\u200D👩\u200D👧': '👨\u200D👩\u200D👧',
   // Letters keep their case and their accents.
   'Ọláńrewájú ÇA ß': 'Ọláńrewájú ÇA ß',
-  // What CONTRACT.md section 1 calls invalid stays where it is.
+  // What docs/contract.md section 1 calls invalid stays where it is.
   '\u202A+254\u202C': '\u202A+254\u202C',
   '\u2066a\u2069': '\u2066a\u2069',
   'a\tb\n': 'a\tb\n',

@@ -1,5 +1,5 @@
 /**
- * Airtime is bought exactly once (CONTRACT.md section 4): two processes, a provider that fails, hangs and
+ * Airtime is bought exactly once (docs/contract.md section 4): two processes, a provider that fails, hangs and
  * answers twice, a process that is killed; and the ledger afterwards.
  */
 import t, { type Test } from 'tap';

@@ -1,5 +1,5 @@
 /**
- * Five thousand messages (CONTRACT.md section 5): operators' requests that are all made twice over two processes, a
+ * Five thousand messages (docs/contract.md section 5): operators' requests that are all made twice over two processes, a
  * provider that fails, is slow, repeats, hangs and drops what it has done, and a process that is killed with its
  * calls under way.
  */

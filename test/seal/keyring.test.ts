@@ -1,4 +1,4 @@
-/** Keys that are not those of a database are refused before anything is written with them (RULINGS.md 26). */
+/** Keys that are not those of a database are refused before anything is written with them (decision 26). */
 import t from 'tap';
 import { parseKeyRing } from '../../src/seal/keys.ts';
 import { digestRoot } from '../../src/store/keyring.ts';

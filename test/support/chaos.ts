@@ -41,7 +41,7 @@ export type Storm = {
 
 /** So often somebody dials again with the session id of a call that has ended. */
 const SAME_ID = 0.04;
-/** A start this long after an END is a new dial (RULINGS.md 4.3), with some time for a slow machine. */
+/** A start this long after an END is a new dial (decision 4.3), with some time for a slow machine. */
 const AFTER_END_MS = 6_000;
 /** Keys that a subscriber presses before hanging up. */
 const MOST_KEYS = 9;
@@ -138,7 +138,7 @@ class Caller {
 
   /** Sends a turn until it is answered, with everything that happens to requests on the way. */
   async #press(turn: Turn, dial: number): Promise<string | undefined> {
-    // Nothing tells a late start on a latest-input gateway from an empty input (RULINGS.md 7).
+    // Nothing tells a late start on a latest-input gateway from an empty input (decision 7).
     const once = turn.gateway === 'latest' && turn.text === '';
     if (!once && this.#random() < 0.1) await this.#send(turn, dial, this.#random() < 0.5 ? 'body' : 'answer');
     if (!once && this.#random() < 0.25) this.#later(turn, dial, 40);

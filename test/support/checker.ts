@@ -74,7 +74,7 @@ function checkOneAnswer(t: Test, history: Asked[]): void {
 /** What was never answered can be asked again, on any instance. */
 async function checkUnanswered(t: Test, stage: Stage, history: Asked[]): Promise<void> {
   const done = new Set(history.filter(isAcknowledged).map(({ turn }) => JSON.stringify(turn)));
-  // Not starts: by now they are new dials (RULINGS.md 4.3).
+  // Not starts: by now they are new dials (decision 4.3).
   const open = onlyNewest(history).filter(({ turn }) => turn.text !== '' && !done.has(JSON.stringify(turn)));
   const wrong: unknown[] = [];
   await each(open, async ({ turn, dial }, index) => {
@@ -178,7 +178,7 @@ async function checkLedger(t: Test, { url }: Stage): Promise<void> {
 
 /**
  * Sessions with more dials than the storm meant: a start that was held up for long opens a new one, as it should
- * (RULINGS.md 4.3), and then no text is the turn that it was.
+ * (decision 4.3), and then no text is the turn that it was.
  */
 async function redialled(stage: Stage, history: Asked[]): Promise<Set<string>> {
   const digests = new Digests(parseKey(DIGEST_KEY));

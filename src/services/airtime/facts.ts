@@ -26,7 +26,7 @@ export function airtimeFacts(
     sms: smsRoom(messages),
     /**
      * `own` and `recipient`: whether airtime is sold to the caller's number and to the one that was typed, `yes` or
-     * `no` (RULINGS.md 41); `codes`: what the numbers begin with that it is sold to.
+     * `no` (decision 41); `codes`: what the numbers begin with that it is sold to.
      */
     country: async ({ msisdn, vars: { recipient = '' } }) => ({
       own: airtime.sellsTo(CURRENCY, msisdn) ? 'yes' : 'no',
