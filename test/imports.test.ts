@@ -86,7 +86,7 @@ const TOP = ['command.ts', 'in-words.ts', 'main.ts', 'serve.ts', 'start-line.ts'
 
 /** Packages that a place may import; a place that is not named may import any. */
 const PACKAGES: Record<string, RegExp> = {
-  flow: /^(zod|any-ascii|libphonenumber-js\/max)$/,
+  flow: /^(zod|any-ascii|libphonenumber-js\/max|re2js)$/,
   seal: /^node:crypto$/,
   gateways: /^(zod|fastify|fastify-type-provider-zod|node:crypto)$/,
 };

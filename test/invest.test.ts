@@ -63,7 +63,11 @@ async function call(url: string, path: string, fields: object): Promise<{ status
   return { status: response.status, text: await response.text() };
 }
 
-const read = (text: string): Answer => Answer.parse(JSON.parse(text));
+function read(text: string): Answer {
+  const { success, data } = Answer.safeParse(JSON.parse(text));
+  if (!success) throw new Error(`not a screen: ${text}`);
+  return data;
+}
 
 async function session(url: string, customerId: number | string): Promise<Answer['data']> {
   return read((await call(url, 'session', { customerId })).text).data;

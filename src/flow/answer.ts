@@ -1,4 +1,5 @@
 import type { Answer } from './menu.ts';
+import { matchesWhole } from './pattern.ts';
 import { readPhone } from './phone.ts';
 import { speltAtMost } from './text.ts';
 import { folded } from './typed.ts';
@@ -94,9 +95,8 @@ function isBasic(pattern: string): boolean {
 
 /** As it is folded; as it was typed where the document asks for characters that folding would replace. */
 function readPattern({ pattern, max }: Answer & { kind: 'pattern' }, typed: string): string | undefined {
-  const whole = new RegExp(`^(?:${pattern})$`, 'u');
   const spellings = [folded(typed), typed.trim().normalize('NFC')];
-  return spellings.find((text) => [...text].length <= max && whole.test(text));
+  return spellings.find((text) => [...text].length <= max && matchesWhole(pattern, text));
 }
 
 /** docs/contract.md section 2. */

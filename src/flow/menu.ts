@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { patternProblem } from './pattern.ts';
 import { SEPTET_BUDGET, SEPTET_LIMIT } from './text.ts';
 import { folded } from './typed.ts';
 
@@ -76,6 +77,11 @@ const Choose = z.strictObject({
 /** CON: something to read, with ways onward. */
 const Say = z.strictObject({ say: Text, facts, options: Options });
 
+const Pattern = z.string().superRefine((pattern, context) => {
+  const message = patternProblem(pattern);
+  if (message !== undefined) context.addIssue({ code: 'custom', message });
+});
+
 /**
  * What may be typed. Secrets (`pin`, `newPin`, `pinAgain`) never reach the core: the shell hands it a
  * verdict instead, which ways ask for as `verdict`.
@@ -93,7 +99,7 @@ const Answer = z.discriminatedUnion('kind', [
   /** What a regular expression matches from its first to its last character. */
   z.strictObject({
     kind: z.literal('pattern'),
-    pattern: z.string().refine(isRegExp, 'is no regular expression'),
+    pattern: Pattern,
     max: z.int().min(1).max(160),
     /** An answer that matches, for the checks. */
     sample: z.string().min(1),
@@ -154,15 +160,6 @@ const List = z.strictObject({
 const End = z.strictObject({ end: Text, facts });
 
 const Node = z.union([Choose, List, Say, Ask, End]);
-
-function isRegExp(pattern: string): boolean {
-  try {
-    new RegExp(pattern, 'u');
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 /** A service is named like its folder. */
 export const SERVICE_NAME = /^[a-z][a-z0-9-]{0,29}$/;
