@@ -49,6 +49,14 @@ async function counted(route: string, outcome: string): Promise<number> {
   return Number(line.exec(text)?.[1] ?? 0);
 }
 
+const FAILED = '200 {"status":"Failed"}';
+const NOTICE = {
+  date: '2026-03-04 10:30:00',
+  sessionId: 'spelt',
+  serviceCode: '*1234#',
+  status: 'Success',
+};
+
 let ids = 0;
 function messageOf(text: string, more: Fields = {}): Fields {
   ids += 1;
@@ -119,6 +127,32 @@ t.test('a body that is too long for any text is acknowledged, counted and droppe
   }
   t.equal((await query('select from sms_opt_outs')).length, 0);
   t.equal((await query('select from sms_reports')).length, 0);
+});
+
+t.test('what is plainly meant is read, however a provider spells it', async (t) => {
+  const bare = () => freshNumber().slice(1);
+  const routes: [path: string, fields: Fields, answer?: string][] = [
+    ['/sms/twoway', messageOf('Hello', { from: Number(bare()), to: 20_880, text: 1_234 }), '200 GOOD'],
+    ['/sms/delivery-reports', { id: 12_345, status: 'success', phoneNumber: Number(bare()) }],
+    ['/sms/opt-out', { senderId: 20_880, phoneNumber: Number(bare()) }],
+    [
+      '/sms/subscription',
+      { phoneNumber: Number(bare()), shortCode: 20_880, keyword: 'NEWS', updateType: 'Addition' },
+    ],
+    ['/ussd/status', { ...NOTICE, phoneNumber: Number(bare()) }],
+    ['/airtime/status', { phoneNumber: Number(bare()), status: 'success', requestId: 'ATQid_1' }],
+    ['/airtime/validation', { phoneNumber: Number(bare()), currency: 'KES', amount: 50 }, FAILED],
+  ];
+  for (const [path, fields, answer = '200 OK'] of routes) {
+    const before = await counted(path, 'rubbish');
+    t.equal(await asJson(path, fields), answer, `${path}: numbers in JSON`);
+    // A plus that is not escaped in a form is a space.
+    const [phone, more] = path === '/sms/twoway' ? ['from', messageOf('Hi')] : ['phoneNumber', fields];
+    const rest = new URLSearchParams({ ...(more as Record<string, string>), [phone]: '' }).toString();
+    const form = rest.replace(`${phone}=`, `${phone}=+${bare()}`);
+    t.equal(await raw(path, FORM, form), answer, `${path}: an unescaped plus`);
+    t.equal(await counted(path, 'rubbish'), before, path);
+  }
 });
 
 t.test('an empty text is BAD, and counted', async (t) => {

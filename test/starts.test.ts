@@ -88,6 +88,8 @@ t.test('the dialled code is told from other texts', (t) => {
   for (const code of ['*384#', '*384*1#', '*1*384#']) {
     const inner = code.slice(1, -1);
     for (const text of [code, inner, `*${inner}`, `${inner}#`]) t.ok(isDialledCode(text, code), text);
+    for (const text of [`${code} `, ` ${inner}`, code.replaceAll('*', '＊')])
+      t.ok(isDialledCode(text, code), text);
     const others = [
       '',
       '*',
@@ -99,7 +101,7 @@ t.test('the dialled code is told from other texts', (t) => {
       inner.slice(1),
       inner.slice(0, -1),
     ];
-    for (const text of [...others, `${inner}1`, `${code}1`, '385', '384*', ` ${code}`])
+    for (const text of [...others, `${inner}1`, `${code}1`, '385', '384*', `${code} 1`])
       t.notOk(isDialledCode(text, code), `${text} of ${code}`);
   }
   t.end();

@@ -1,27 +1,41 @@
-import { type Finding, nodesOf } from './finding.ts';
+import { error, type Finding, nodesOf } from './finding.ts';
 import { fill } from './format.ts';
-import { inLanguage, type Menu, waysFrom } from './menu.ts';
+import { inLanguage, type Menu, type Text, waysFrom } from './menu.ts';
 import { type Known, worstStates, worstWorld } from './plan.ts';
 import { scopeOf } from './show.ts';
 import { segmentsOf } from './text.ts';
 
-/** What an automatic reply may take as well (src/sms/replies.ts). Each SMS costs; the tenth is the last that is sent. */
+/** What an automatic reply may take as well (src/sms/replies.ts): each SMS costs. */
 const MANY_SEGMENTS = 4;
+/** The last one that is sent (src/store/messages.ts); an operator's message has the same limit. */
+const MOST_SEGMENTS = 10;
+/** Arguments of effects that are sent as SMS: of `sms`, `buyAirtime`, and the trades. */
+const MESSAGES = ['text', 'sent', 'failed', 'filled', 'rejected'];
 
-/** Warns of messages of the effect `sms` that take many SMS where every value in them is at its longest. */
+/**
+ * Measures the messages of effects with every value in them at its longest. Warns of more than 4 SMS, and refuses more
+ * than 10, because the rest would be cut off.
+ */
 export function messages(menu: Menu, known: Known): Finding[] {
   const stateAt = worstStates(menu, known);
   const world = worstWorld(known);
   return nodesOf(menu).flatMap(([name, node]) => {
-    const texts = waysFrom(node).flatMap(({ effects }) => (effects ?? []).map(({ sms }) => sms?.text));
+    const texts = waysFrom(node).flatMap(({ effects }) => (effects ?? []).flatMap(argumentsOf));
     return menu.languages.flatMap((language) =>
       texts.flatMap((text): Finding[] => {
-        if (text === undefined) return [];
         const taken = segmentsOf(fill(inLanguage(text, language), scopeOf(stateAt(name, language), world)));
         if (taken <= MANY_SEGMENTS) return [];
-        const problem = `the message in ${language} can take ${taken} SMS, over ${MANY_SEGMENTS}: shorten it`;
-        return [{ level: 'warning', node: name, problem }];
+        const takes = `the message in ${language} can take ${taken} SMS`;
+        if (taken > MOST_SEGMENTS)
+          return [error(name, `${takes}, and ${MOST_SEGMENTS} are sent at most: shorten it`)];
+        return [{ level: 'warning', node: name, problem: `${takes}, over ${MANY_SEGMENTS}: shorten it` }];
       }),
     );
   });
+}
+
+function argumentsOf(effect: Record<string, Record<string, Text>>): Text[] {
+  return Object.values(effect).flatMap((args) =>
+    MESSAGES.flatMap((name) => (args[name] === undefined ? [] : [args[name]])),
+  );
 }

@@ -1,3 +1,5 @@
+import { folded } from './typed.ts';
+
 /**
  * Where a dialled code leads: the service, the code that is registered for it, where one is, and the segments
  * behind that, which are dialled through.
@@ -16,15 +18,21 @@ export const USUAL_CODES: ReadonlyMap<string, string> = new Map([
   ['*555#', 'support'],
 ]);
 
+/** Spaces that a carrier may put around a code. */
+const MOST_SPACES = 4;
+
 /**
  * Whether a text is the dialled code itself, which some carriers send as the first text of a session: as dialled, or
  * without the `*` in front of it or the `#` behind it (decision 38).
  */
 export function isDialledCode(text: string, serviceCode: string): boolean {
-  const extra = text.length - serviceCode.length;
-  if (text === '' || extra > 0 || extra < -2) return false;
-  const from = text.startsWith('*') ? 0 : 1;
-  return serviceCode.startsWith(text, from) && serviceCode.length - from - text.length <= 1;
+  if (text === '' || text.length > serviceCode.length + MOST_SPACES) return false;
+  // As every key is read: spaces around it and full-width forms are the carrier's.
+  const said = folded(text);
+  const extra = said.length - serviceCode.length;
+  if (said === '' || extra > 0 || extra < -2) return false;
+  const from = said.startsWith('*') ? 0 : 1;
+  return serviceCode.startsWith(said, from) && serviceCode.length - from - said.length <= 1;
 }
 
 /**

@@ -4,7 +4,8 @@ import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
 import { acknowledge, CALLBACK_BYTES, inWords, noteFailure } from './callbacks.ts';
-import { ANSWER_MS, dropped, refuseOthers, UssdRequest } from './screens.ts';
+import { oneOf, SaidPhone, written } from './said.ts';
+import { ANSWER_MS, dropped, refuseOthers } from './screens.ts';
 
 /** What the provider says of an order when it knows; `authenticated`: by a way that only the provider has. */
 export type AirtimeReport = {
@@ -29,20 +30,18 @@ export type AirtimeParts = {
 const STATUS = '/airtime/status';
 const VALIDATION = '/airtime/validation';
 
-const Phone = UssdRequest.shape.phoneNumber;
-
 /** `{ phoneNumber, description, status, requestId, discount, value }`; what is not here is dropped. */
 const Status = z.object({
-  phoneNumber: Phone,
-  status: z.enum(['Success', 'Failed']),
-  requestId: z.string().regex(/^[!-~]{1,100}$/),
+  phoneNumber: SaidPhone,
+  status: oneOf(['Success', 'Failed']),
+  requestId: written(z.string().regex(/^[!-~]{1,100}$/)),
   value: dropped(z.string().max(40)),
 });
 
 /** `{ transactionId, phoneNumber, sourceIpAddress, currencyCode, amount }`; some write `currency`. */
 const Validation = z
   .object({
-    phoneNumber: Phone,
+    phoneNumber: SaidPhone,
     currencyCode: z.string().optional(),
     currency: z.string().optional(),
     amount: z.union([z.string(), z.number().transform(String)]),

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Notice, TakeNotice } from '../flow/notice.ts';
 import { acknowledge, CALLBACK_BYTES, inWords, toIso, whole } from './callbacks.ts';
+import { SaidPhone } from './said.ts';
 import { ANSWER_MS, dropped, refuseOthers, UssdRequest } from './screens.ts';
 
 const ROUTE = '/ussd/status';
@@ -43,7 +44,8 @@ const Status = z.object({
     .transform(toIso)
     .pipe(z.string())
     .meta({ description: 'yyyy-MM-dd HH:mm:ss in UTC, or ISO 8601.', example: '2025-09-29 12:00:00' }),
-  ...UssdRequest.pick({ sessionId: true, serviceCode: true, phoneNumber: true }).shape,
+  ...UssdRequest.pick({ sessionId: true, serviceCode: true }).shape,
+  phoneNumber: SaidPhone,
   status: z
     .union([z.string(), z.int().transform(String)])
     .transform(statusOf)

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
 import { acknowledge, CALLBACK_BYTES, type CallbackFacts, inWords, toIso, whole } from './callbacks.ts';
+import { oneOf, phoneIn, SaidPhone, written } from './said.ts';
 import { ANSWER_MS, dropped, refuseOthers } from './screens.ts';
 
 /** A message that came in; `msisdn` where it is from a phone, `quotes` where its answer may quote it. */
@@ -75,16 +76,7 @@ const MESSAGE_BYTES = 256 * 1024;
 
 const ACCEPTED = ['application/json', 'application/x-www-form-urlencoded'];
 
-/** E.164 with its plus, or without: then long enough that it is no short code. An unescaped plus is a space. */
-const PHONE = /^[+ ]?[1-9]\d{8,14}$|^\+[1-9]\d{1,14}$/;
-
-const Phone = z
-  .string()
-  .regex(PHONE)
-  .transform(withPlus)
-  .meta({ description: 'E.164, with or without its plus.', example: '+254711000111' });
-
-const Given = z.string().min(1);
+const Given = written(z.string().min(1));
 
 const Message = z.object({
   linkId: dropped(z.string().regex(/^[!-~]{1,100}$/)).meta({
@@ -107,9 +99,9 @@ const Reason = dropped(
 );
 
 const Report = z.object({
-  id: z.string().regex(/^[!-~]{1,100}$/),
-  status: z.enum(STATUSES),
-  phoneNumber: Phone,
+  id: written(z.string().regex(/^[!-~]{1,100}$/)),
+  status: oneOf(STATUSES),
+  phoneNumber: SaidPhone,
   networkCode: whole(999_999_999, 'MCC and MNC of the network.'),
   failureReason: Reason.meta({ description: 'Why it failed, in one word.' }),
 });
@@ -124,18 +116,18 @@ const OptOut = z.object({
       description: 'Of whom the phone wants nothing more. Without one it wants nothing more of anyone.',
       example: 'MyBrand',
     }),
-  phoneNumber: Phone,
+  phoneNumber: SaidPhone,
 });
 
 const Subscription = z.object({
-  phoneNumber: Phone,
-  shortCode: z.string().regex(/^\d{3,8}$/),
+  phoneNumber: SaidPhone,
+  shortCode: written(z.string().regex(/^\d{3,8}$/)),
   keyword: z
     .string()
     .regex(/^\P{C}{1,40}$/u)
     .refine((keyword) => keyword.trim() !== '')
     .refine((keyword) => !/\d{6}/.test(keyword)),
-  updateType: z.enum(['addition', 'deletion']),
+  updateType: oneOf(['addition', 'deletion']),
 });
 
 const AGAIN = z.string().describe('Not kept: it is to be sent again');
@@ -214,7 +206,7 @@ included; \`BAD\` where a field is missing. A body above 256 KiB is \`GOOD\` and
     },
     handler: async (request, reply) => {
       const { linkId, text, to, id, date, from } = request.body;
-      const msisdn = PHONE.test(from) ? withPlus(from) : undefined;
+      const msisdn = phoneIn(from);
       const facts = begin(request, TWOWAY);
       facts.msisdn = parts.pseudonym(msisdn ?? from);
       const sentAt = toIso(date);
@@ -273,8 +265,4 @@ function begin(request: FastifyRequest, route: string): CallbackFacts {
   const facts: CallbackFacts = { route, outcome: 'unavailable' };
   request.callback = facts;
   return facts;
-}
-
-function withPlus(phone: string): string {
-  return `+${phone.replace(/^[+ ]/, '')}`;
 }

@@ -774,6 +774,8 @@ test('warnings: a message that can take more than four SMS, with every value at 
     /^rich\.yaml:\d+: \w+: the message in en can take 5 SMS, over 4: shorten it/,
   ]);
   t.match(saying(`${'x'.repeat(4 * 153 - 3)}{left}`), [/in en can take 5 SMS/]);
+  t.match(saying('x'.repeat(10 * 153)), [/in en can take 10 SMS, over 4/]);
+  t.match(saying('x'.repeat(10 * 153 + 1)), [/in en can take 11 SMS, and 10 are sent at most: shorten it/]);
   t.same(saying('ሀ'.repeat(4 * 67)), []);
   t.match(saying('ሀ'.repeat(4 * 67 + 1)), [/in en can take 5 SMS/]);
 });
