@@ -23,7 +23,7 @@ const RUN_MS = 20 * 60_000;
 
 export type Housekeeping = Pick<
   Keeping,
-  'notices' | 'attempts' | 'airtime' | 'messages' | 'incoming' | 'lookups' | 'tasks'
+  'accounts' | 'notices' | 'attempts' | 'airtime' | 'messages' | 'incoming' | 'lookups' | 'tasks'
 > & {
   /** Opens the connection that all of it goes through. */
   house(): House;
@@ -114,7 +114,7 @@ async function runStep(db: Db, step: Step, within: Sweep, kept: Kept): Promise<s
 }
 
 function stepsOf(parts: Housekeeping, { alone, lockMs }: House, kept: Kept): Step[] {
-  const { notices, attempts, airtime, messages, incoming, lookups, tasks, messageDays, deskDays } = parts;
+  const { accounts, notices, attempts, airtime, messages, incoming, lookups, tasks, messageDays, deskDays } = parts;
   return [
     { name: 'partitions', run: (db) => makePartitions(db) },
     {
@@ -129,6 +129,7 @@ function stepsOf(parts: Housekeeping, { alone, lockMs }: House, kept: Kept): Ste
     },
     { name: 'notices', kind: 'notices', run: (db, within) => notices.forget(db, RETENTION_DAYS, within) },
     { name: 'attempts', run: (db, within) => attempts.forget(db, within) },
+    { name: 'link-codes', run: (db, within) => accounts.forgetCodes(db, within) },
     { name: 'outbox', kind: 'deliveries', run: (db, within) => forgetDelivered(db, within) },
     { name: 'airtime-reports', run: (db, within) => airtime.forgetReports(db, within) },
     { name: 'sms-reports', run: (db, within) => forgetSmsReports(db, within) },

@@ -77,7 +77,11 @@ const oldRows = (times = 1) =>
       j as (insert into tasks (id, reference, phone, matter, sealed, source, priority, changed_at)
         select gen_random_uuid(), gen_random_uuid()::text, 'p', 'm', 's', 'ussd', 0, now() - interval '99 days' from n),
       k as (insert into ussd_notices (gateway, session_key, phone, ended_at, received_at, closed, status)
-        select 'ixo', gen_random_uuid()::text::bytea, 'p', now(), now() - interval '99 days', false, 'Success' from n)
+        select 'ixo', gen_random_uuid()::text::bytea, 'p', now(), now() - interval '99 days', false, 'Success' from n),
+      l as (insert into accounts (customer, customer_id, name, pin)
+        values (gen_random_uuid()::text::bytea, 'c', 'n', 'p') returning id),
+      m as (insert into link_codes (code, account_id, phone, expires_at)
+        select gen_random_uuid()::text::bytea, l.id, 'p', now() - interval '9 days' from n, l)
     insert into effects (shown, ordinal, kind, session_key, day, dial, address, at)
       select gen_random_uuid()::text::bytea, 0, 'sms', 's', current_date - 99, 1, 'a', now() - interval '99 days' from n`);
 
@@ -85,6 +89,7 @@ const oldRows = (times = 1) =>
 const rowsLeft = async () => {
   const [counts] = await run(`select
     (select count(*)::int from pin_attempts) as pin_attempts, (select count(*)::int from pin_counters) as pin_counters,
+    (select count(*)::int from link_codes) as link_codes,
     (select count(*)::int from outbox) as outbox, (select count(*)::int from sms_reports) as sms_reports,
     (select count(*)::int from airtime_reports) as airtime_reports,
     (select count(*)::int from sms_calls where body is not null) as texts,

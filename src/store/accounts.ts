@@ -1,4 +1,5 @@
 import { type Selectable, sql } from 'kysely';
+import { olderThan, removeOld, type Sweep } from '../db/batches.ts';
 import { type Db, GuardFailed, lockDigest } from '../db/db.ts';
 import { bytes } from '../db/sql.ts';
 import type { Tables } from '../db/tables.ts';
@@ -31,6 +32,8 @@ export const ACCOUNTS_PER_PHONE = 3;
 
 /** How long a code for linking a phone may be used. */
 const LINK_MINUTES = 15;
+/** Days that a code is kept after it expired: as long as the attempts to use it. */
+const CODE_DAYS = 3;
 
 /** Locks that are taken for one phone, so that two turns of it cannot both take the last place. */
 const PHONE_LOCK = 7_002;
@@ -199,6 +202,12 @@ export class Accounts {
       .executeTakeFirst();
     if (used === undefined) throw new GuardFailed();
     await this.#bind(tx, used.account_id, msisdn);
+  }
+
+  /** Removes codes that were of no use any more three days ago, used or not. */
+  async forgetCodes(db: Db, within?: Sweep): Promise<void> {
+    const where = olderThan('expires_at', CODE_DAYS);
+    await removeOld(db, { table: 'link_codes', by: 'expires_at', where }, within);
   }
 
   /** The Customer ID of the oldest account that this phone may log in to. */
