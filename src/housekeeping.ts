@@ -114,7 +114,8 @@ async function runStep(db: Db, step: Step, within: Sweep, kept: Kept): Promise<s
 }
 
 function stepsOf(parts: Housekeeping, { alone, lockMs }: House, kept: Kept): Step[] {
-  const { accounts, notices, attempts, airtime, messages, incoming, lookups, tasks, messageDays, deskDays } = parts;
+  const { accounts, notices, attempts, airtime, messages, incoming, lookups, tasks, messageDays, deskDays } =
+    parts;
   return [
     { name: 'partitions', run: (db) => makePartitions(db) },
     {
