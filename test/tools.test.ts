@@ -108,7 +108,29 @@ t.test('menus:check', async (t) => {
 
   t.test('a folder without services, and none at all', async (t) => {
     t.equal((await run('check.ts', [folderOf(t, {})])).code, 1);
-    t.match(await run('check.ts', ['/nowhere/at/all']), { code: 1, err: /no folder \/nowhere/ });
+    t.match(await run('check.ts', ['/nowhere/at/all']), {
+      code: 1,
+      err: /^there is no \/nowhere\/at\/all: name /,
+    });
+  });
+
+  t.test('one document, or the folder of one service', async (t) => {
+    const folder = folderOf(t, { clinic: CLINIC, torn: 'nodes: {' });
+    for (const place of ['clinic', 'clinic/', 'clinic/menu.yaml'])
+      t.match(
+        await run('check.ts', [join(folder, place)]),
+        { code: 0, out: /^sound {4}clinic: .*\n$/ },
+        place,
+      );
+    t.match(await run('check.ts', [join(folder, 'torn', 'menu.yaml')]), { code: 1, out: /^error .*torn/ });
+    const wrong = await run('check.ts', [join(ROOT, 'package.json')]);
+    t.match(wrong, {
+      code: 1,
+      err: /package\.json is no menu\.yaml: a service is a folder with a menu\.yaml\n$/,
+    });
+    const drawn = await run('draw.ts', [join(folder, 'clinic', 'menu.yaml')]);
+    t.match(drawn, { code: 1, err: /menu\.yaml is a file: name the folder for the pictures/ });
+    t.notMatch(wrong.err + drawn.err, /^ +at /m, 'without a stack');
   });
 });
 

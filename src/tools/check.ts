@@ -1,18 +1,15 @@
 /**
- * `npm run menus:check [-- folder]`: every problem and warning of every document, one line each: file and
+ * `npm run menus:check [-- place]`, a folder of services, the folder of one, or its menu.yaml: every problem and warning of every document, one line each: file and
  * line, node, what is wrong and its remedy, the keys that lead there; one line for a document that is sound, and nothing
  * else where all of them are. Exits 1 where a document is refused.
  */
-import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { endWithReader, findServices, giveUp, SERVICES } from './project.ts';
 
 endWithReader();
 
 const [folder = SERVICES, ...others] = parseArgs({ allowPositionals: true }).positionals;
-if (others.length > 0 || !existsSync(folder)) {
-  giveUp(`usage: npm run menus:check [-- folder]; there is no folder ${[folder, ...others].join(' ')}`);
-}
+if (others.length > 0) giveUp(`usage: npm run menus:check [-- place], and not also ${others.join(' ')}`);
 
 const found = findServices(folder);
 const lines = found.flatMap(({ service, read }) => {

@@ -1,5 +1,5 @@
 /** `npm run menus:draw [-- folder]` draws every sound service as `docs/menus/<service>.svg`. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { picture } from './picture.ts';
@@ -14,6 +14,8 @@ const [folder = join(ROOT, 'docs', 'menus')] = positionals;
 const found = findServices(values.services);
 const refused = found.flatMap(({ read }) => (read.menu === undefined ? read.problems : []));
 if (refused.length > 0) giveUp(refused.join('\n'));
+if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() === false)
+  giveUp(`${folder} is a file: name the folder for the pictures; --services names what is drawn`);
 mkdirSync(folder, { recursive: true });
 for (const { service, read } of found) {
   if (read.menu === undefined) continue;

@@ -1,4 +1,5 @@
-import { join, relative } from 'node:path';
+import { existsSync, statSync } from 'node:fs';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { EFFECTS, NEED_PHONE, QUIET } from '../effects/effect.ts';
 import type { Known } from '../flow/plan.ts';
 import { type Parsed, readService, serviceFolders } from '../menus.ts';
@@ -12,12 +13,31 @@ export const MIGRATIONS = join(ROOT, 'migrations');
 /** A service as it lies on the disk: the document, or why it is none. */
 export type Found = { service: string; file: string; read: Parsed };
 
-/** Every service of a folder, one by one, so that a bad one does not hide the others. */
-export function findServices(folder: string): Found[] {
-  return serviceFolders(folder).map((service) => {
-    const file = relative(process.cwd(), join(folder, service, 'menu.yaml'));
+/**
+ * Reads the services of a place: a folder of services, the folder of one, or its `menu.yaml`. One by one, so that a bad
+ * one does not hide the others. Ends the tool with a sentence where the place is none of these.
+ */
+export function findServices(place: string): Found[] {
+  const { folder, services } = servicesAt(place);
+  return services.map((service) => {
+    const file = relative(process.cwd(), join(folder, service, DOCUMENT));
     return { service, file, read: readService(folder, service, file, knownOf(service)) };
   });
+}
+
+const DOCUMENT = 'menu.yaml';
+
+function servicesAt(place: string): { folder: string; services: string[] } {
+  const stat = statSync(place, { throwIfNoEntry: false });
+  if (stat === undefined) giveUp(`there is no ${place}: name a folder of services, or a ${DOCUMENT}`);
+  const one = (at: string) => ({ folder: dirname(at), services: [basename(at)] });
+  if (!stat.isDirectory()) {
+    if (basename(place) === DOCUMENT) return one(dirname(resolve(place)));
+    giveUp(`${place} is no ${DOCUMENT}: a service is a folder with a ${DOCUMENT}`);
+  }
+  return existsSync(join(place, DOCUMENT))
+    ? one(resolve(place))
+    : { folder: place, services: serviceFolders(place) };
 }
 
 /** What the document of a service may name. */
