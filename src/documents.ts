@@ -13,6 +13,8 @@ export type Yaml = {
   writtenAt(path: PropertyKey[]): string | undefined;
   /** What YAML takes a value for that its writer did not mean: `&co` as an anchor, `# 1` as a comment. */
   lostAt(path: PropertyKey[]): string | undefined;
+  /** The comment on the line of a text without quotes, `#2` behind `Room`: its writer may have meant it as text. */
+  commentBehind(path: PropertyKey[]): string | undefined;
 };
 
 /** The document, or what is wrong with it: `file:line: what was found, and what to write`. */
@@ -50,7 +52,7 @@ export function readYaml(source: string | Uint8Array, file: string): Read {
       ],
     };
   }
-  const yaml = yamlOf(document, plain, lineAt);
+  const yaml = yamlOf(document, plain, text, lineAt);
   const found = [...foreignKeys(document), ...repeatedKeys(document, lineAt), ...unsendables(document)];
   if (found.length === 0) return yaml;
   return { problems: found.map(({ at, problem }) => `${file}${lineAt(at)}: ${problem}`) };
@@ -58,7 +60,12 @@ export function readYaml(source: string | Uint8Array, file: string): Read {
 
 type Slip = { at: number; problem: string };
 
-function yamlOf(document: Document, plain: unknown, lineAt: (offset: number | undefined) => string): Yaml {
+function yamlOf(
+  document: Document,
+  plain: unknown,
+  text: string,
+  lineAt: (offset: number | undefined) => string,
+): Yaml {
   const nodeAt = (path: PropertyKey[]) =>
     (path.length === 0 ? document.contents : document.getIn(path, true)) as
       | { range?: [number, number, number]; anchor?: string; comment?: string | null; source?: string }
@@ -98,6 +105,13 @@ function yamlOf(document: Document, plain: unknown, lineAt: (offset: number | un
       const { anchor, comment } = node as { anchor?: string; comment?: string | null };
       if (anchor !== undefined) return `&${anchor}`;
       return comment ? `#${comment.split('\n')[0] ?? ''}` : undefined;
+    },
+    commentBehind: (path) => {
+      const node = nodeAt(path);
+      if (!isScalar(node) || node.type !== 'PLAIN' || !node.range) return undefined;
+      const [, end, last] = node.range;
+      const [, comment] = /^[ \t]+(#[^\r\n]*)/.exec(text.slice(end, Math.max(end, last))) ?? [];
+      return comment;
     },
   };
 }
@@ -359,4 +373,9 @@ export function escaped(text: string): string {
     /[\p{Cc}\p{Cs}\u2028\u2029\u202A-\u202E\u2066-\u206F\uFFF9-\uFFFD\p{Noncharacter_Code_Point}]/gu,
     (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
   );
+}
+
+/** What is said of a text for people that a comment follows. */
+export function commentProblem(comment: string): string {
+  return `what follows # is a comment, and ${escaped(JSON.stringify(comment))} is not shown: put all of the text in quotes, or the comment on a line of its own`;
 }

@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CheckedMenus } from './checked-menus.ts';
-import { readYaml } from './documents.ts';
+import { commentProblem, readYaml } from './documents.ts';
 import type { Finding } from './flow/finding.ts';
 import { lint } from './flow/lint.ts';
-import { textSlips } from './flow/lint-texts.ts';
+import { type TextSlip, textPaths, textSlips } from './flow/lint-texts.ts';
 import { EXPECTED, KEYS, Menu, NODE, NODE_KINDS, SERVICE_NAME, SERVICE_RULE } from './flow/menu.ts';
 import type { Known } from './flow/plan.ts';
 import { slipsIn, type Vocabulary } from './slips.ts';
@@ -220,7 +220,11 @@ export function parseMenu(source: string | Uint8Array, file: string, known: Know
   const slips = slipsIn(Menu, yaml, file, WORDS);
   if (slips.length > 0) return { problems: slips };
   const menu = Menu.parse(yaml.plain);
-  const texts = textSlips(menu).map(
+  const cut = textPaths(menu).flatMap((path): TextSlip[] => {
+    const comment = yaml.commentBehind(path);
+    return comment === undefined ? [] : [{ path, problem: commentProblem(comment) }];
+  });
+  const texts = [...textSlips(menu), ...cut].map(
     ({ path, problem }) => `${file}${yaml.lineOf(path)}: ${path.join('.')}: ${problem}`,
   );
   if (texts.length > 0) return { problems: texts };

@@ -269,6 +269,28 @@ test('nothing hidden goes out, in whatever text of a document it stands', async 
     );
 });
 
+test('a comment behind a text is refused, because its writer may have meant it as text', async (t) => {
+  const cut = (line: number, path: string, comment: string) =>
+    `m.yaml:${line}: ${path}: what follows # is a comment, and "${comment}" is not shown: put all of the text in quotes, or the comment on a line of its own`;
+  const option = 'key: 1\n    label: Room #2\n    to: b # why';
+  t.same(problemsOf(documentOf(options(option))), [cut(8, 'nodes.a.options.0.label', '#2')]);
+  t.same(problemsOf(documentOf('end: Call us # 555')), [cut(5, 'nodes.a.end', '# 555')]);
+  t.same(problemsOf(documentOf('end:\n  en: Call us  # 555')), [cut(6, 'nodes.a.end.en', '# 555')]);
+  t.same(problemsOf(documentOf(options('{ key: 1, label: A, to: b }').replace('Pick', 'Pick #1'))), [
+    cut(5, 'nodes.a.choose', '#1'),
+  ]);
+  t.same(problemsOf(`${documentOf('end: Hi')}more: More #3`), [cut(8, 'more', '#3')]);
+  for (const good of [
+    'end: "Call us" # 555',
+    "end: 'Room #2'",
+    'end: Room#2',
+    'end: Hi\n# a line of its own',
+    '# before\nend: Hi',
+    `${options('{ key: 1, label: A, to: b } # the first')} # all`,
+  ])
+    t.notMatch(problemsOf(documentOf(good)).join('\n'), /comment/, good);
+});
+
 test('a blank text, and a line that breaks', async (t) => {
   for (const blank of [' ', '\\u00a0', '\\u200b', '\\u2800', '\\n', '\\u3164'])
     t.match(

@@ -104,6 +104,13 @@ t.test('words of its own take four SMS at the most, in any script', async (t) =>
     t.ok(segmentsOf(readReplies(OWN).confirmation(command, '20880')) <= 2, `our own ${command}`);
 });
 
+t.test('a comment behind a text is refused', async (t) => {
+  t.match(problems('replies:\n  "*":\n    hi:\n      reply: Call #5'), [
+    /^replies\.yaml:4: replies\.\*\.hi\.reply: what follows # is a comment, and "#5" is not shown: put all of the text in quotes/,
+  ]);
+  t.same(problems('stop: # of messages\n  first: [STOP] # as ever\n  reply: "Bye, #5"'), []);
+});
+
 t.test('one word with two meanings is refused, with both lines', async (t) => {
   for (const [one, two] of [
     ['HELP', 'help'],

@@ -27,6 +27,13 @@ export function textSlips(menu: Menu): TextSlip[] {
   return [...texts, ...values];
 }
 
+/** Where the texts of a document stand, those of each language by themselves. */
+export function textPaths(menu: Menu): PropertyKey[][] {
+  return [...textsOf(menu)].flatMap(({ path, text }) =>
+    wordings(text).map(([language]) => [...path, ...language]),
+  );
+}
+
 const BROKEN = 'holds a line break: write it on one line, without | or >';
 
 /** Last words that are values and nothing else: where all of them are empty the END would be. */

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
-import { readYaml } from '../documents.ts';
+import { commentProblem, readYaml } from '../documents.ts';
 import { isBlank } from '../flow/outgoing.ts';
 import { cutToSegments, segmentsOf } from '../flow/text.ts';
 import { folded } from '../flow/typed.ts';
@@ -196,9 +196,23 @@ export function readReplies(file: string, shared?: Shared): Replies {
   const slips = slipsIn(Document, yaml, file, WORDS);
   if (slips.length > 0) throw new RepliesError(slips);
   const document = Document.parse(yaml.plain);
+  const cut = replyPaths(yaml.plain).flatMap((path) => {
+    const comment = yaml.commentBehind(path);
+    return comment === undefined
+      ? []
+      : [`${file}${yaml.lineOf(path)}: ${path.join('.')}: ${commentProblem(comment)}`];
+  });
+  if (cut.length > 0) throw new RepliesError(cut);
   const twice = wordsTwice(document, yaml.lineOf, yaml.lineOfKey);
   if (twice.length > 0) throw new RepliesError(twice.map((problem) => `${file}${problem}`));
   return new Replies(document, shared);
+}
+
+/** Where the texts of a document stand that are sent: all but the words of commands, which are lists. */
+function replyPaths(plain: unknown, path: string[] = []): string[][] {
+  if (typeof plain === 'string') return [path];
+  if (typeof plain !== 'object' || plain === null || Array.isArray(plain)) return [];
+  return Object.entries(plain).flatMap(([key, value]) => replyPaths(value, [...path, key]));
 }
 
 /** A word of the document as it is written, where it stands, and what it is for. */
