@@ -1,5 +1,5 @@
 /** The document of automatic answers: how long an answer may be, and words that have two meanings. */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { cutToSegments, segmentsOf } from '../src/flow/text.ts';
@@ -105,10 +105,15 @@ t.test('words of its own take four SMS at the most, in any script', async (t) =>
 });
 
 t.test('a comment behind a text is refused', async (t) => {
-  t.match(problems('replies:\n  "*":\n    hi:\n      reply: Call #5'), [
-    /^replies\.yaml:4: replies\.\*\.hi\.reply: what follows # is a comment, and "#5" is not shown: put all of the text in quotes/,
+  const own = readFileSync(OWN, 'utf8');
+  const cut = problems(own.replace('received your message.', 'received your message. Call #5'));
+  t.match(cut, [
+    /^replies\.yaml:\d+: replies\.\*\.\*\.unquoted: what follows # is a comment, and "#5" is not shown: put all of the text in quotes/,
   ]);
-  t.same(problems('stop: # of messages\n  first: [STOP] # as ever\n  reply: "Bye, #5"'), []);
+  t.same(
+    problems(own.replace('stop:\n', 'stop: # of messages\n').replace('CANCEL]', 'CANCEL] # as ever')),
+    [],
+  );
 });
 
 t.test('one word with two meanings is refused, with both lines', async (t) => {
