@@ -1,4 +1,13 @@
-import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  statfsSync,
+  statSync,
+} from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { type Database, openEmbeddedDatabase, openPostgres, type Pooler } from './db/database.ts';
 import { DirectoryInUse } from './db/embedded.ts';
@@ -125,6 +134,9 @@ function examineGateways({ callbackSecret, gatewayAllow, environment }: Examined
   };
 }
 
+/** The types of /proc and /sys (statfs(2)). */
+const KERNEL = [0x9fa0, 0x62656572];
+
 /** Where the embedded database is to be made: in a directory, or below the nearest one that is there already. */
 function examinePlace(dataDir: string): Finding {
   let place = resolve(dataDir);
@@ -139,6 +151,9 @@ function examinePlace(dataDir: string): Finding {
   } catch {
     return failed(`embedded, and cannot be made in ${dataDir}: ${place} cannot be written`);
   }
+  // Root may write everywhere, and nobody can make anything there.
+  if (KERNEL.includes(statfsSync(place).type))
+    return failed(`embedded, and cannot be made in ${dataDir}: ${place} is a file system of the kernel's`);
   return ok('database', `embedded; the first start makes it in ${dataDir}`);
 }
 
