@@ -13,7 +13,7 @@ import { type Database, openEmbeddedDatabase, openPostgres, type Pooler } from '
 import { DirectoryInUse } from './db/embedded.ts';
 import { deadlineIn } from './deadline.ts';
 import { keyFile } from './kept.ts';
-import { type Progress, preparing } from './opening.ts';
+import { type Progress, preparing, urlFileProblems } from './opening.ts';
 import { examine, examineRedis, type Finding, inLines, ok } from './operator/doctor.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { type KeyRing, parseKeyRing } from './seal/keys.ts';
@@ -173,6 +173,11 @@ async function examineDatabase(
 ): Promise<Finding[]> {
   const { databaseUrl, databaseAdminUrl, databasePooler, dataDir, keyRing, digestKey } = examined;
   if (databaseUrl === undefined && !existsSync(join(dataDir, 'postgres'))) return [examinePlace(dataDir)];
+  const files = urlFileProblems(examined);
+  if (files.length > 0) {
+    const remedy = 'mend the URL; nothing else of the database can be looked at';
+    return [{ name: 'database', state: 'FAIL', said: files.join('; '), remedy }];
+  }
   const file = keyFile(dataDir);
   const isKept = databaseUrl === undefined && existsSync(file);
   const ring = keyRing ?? (isKept ? parseKeyRing(readFileSync(file, 'utf8').trim()) : undefined);
