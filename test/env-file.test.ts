@@ -28,7 +28,7 @@ test('what an entry may look like', async (t) => {
     ['A="one\\ntwo\\t\\"three\\" \\\\"', 'one\ntwo\t"three" \\'],
     ["A='one\\ntwo'", 'one\\ntwo'],
     ['A="one\ntwo"', 'one\ntwo'],
-    ["A='$HOME ${B} $$'", '$HOME ${B} $$'],
+    ["A='$HOME \x24{B} $$'", '$HOME ${B} $$'],
     ['A=5$', '5$'],
     ['A="5$ or $1"', '5$ or $1'],
     ['A=5 # $HOME', '5'],
@@ -69,12 +69,12 @@ test('what Compose would read otherwise is refused, with its line and what to wr
   const dollar = 'has a $ that Compose takes for a variable: put the value in single quotes';
   for (const value of [
     'abc$cret12345',
-    'abc${cret}',
+    'abc\x24{cret}',
     'abc$_cret',
     'abc$$cret',
     '$cret',
     '"abc$cret12345"',
-    '"abc${cret}"',
+    '"abc\x24{cret}"',
     '"abc\\$cret"',
     '"one\n$cret"',
     'abc$cret # more',
