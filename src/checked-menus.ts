@@ -4,8 +4,9 @@
  * the document and of the program; a document or a program that differs in anything is checked again.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectory } from './directories.ts';
 
 /** Where a process keeps them. */
 const DIRECTORY = join(import.meta.dirname, '..', 'node_modules', '.cache', 'ussd-gateway', 'menus');
@@ -37,7 +38,7 @@ export class CheckedMenus {
   keep(service: string, bytes: Uint8Array, document: unknown): void {
     const file = this.#fileOf(service, bytes);
     try {
-      mkdirSync(this.#directory, { recursive: true });
+      makeDirectory('directory', this.#directory);
       const kept = readdirSync(this.#directory);
       if (kept.length >= MOST) for (const name of kept) rmSync(join(this.#directory, name), { force: true });
       // Whole or not at all, also where two processes start at once.

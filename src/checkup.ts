@@ -1,10 +1,19 @@
-import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  statfsSync,
+  statSync,
+} from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { type Database, openEmbeddedDatabase, openPostgres, type Pooler } from './db/database.ts';
 import { DirectoryInUse } from './db/embedded.ts';
 import { deadlineIn } from './deadline.ts';
 import { keyFile } from './kept.ts';
-import { type Progress, preparing } from './opening.ts';
+import { type Progress, preparing, urlFileProblems } from './opening.ts';
 import { examine, examineRedis, type Finding, inLines, ok } from './operator/doctor.ts';
 import { chooseProviders } from './providers/choose.ts';
 import { type KeyRing, parseKeyRing } from './seal/keys.ts';
@@ -125,6 +134,9 @@ function examineGateways({ callbackSecret, gatewayAllow, environment }: Examined
   };
 }
 
+/** The types of /proc and /sys (statfs(2)). */
+const KERNEL = [0x9fa0, 0x62656572];
+
 /** Where the embedded database is to be made: in a directory, or below the nearest one that is there already. */
 function examinePlace(dataDir: string): Finding {
   let place = resolve(dataDir);
@@ -139,6 +151,9 @@ function examinePlace(dataDir: string): Finding {
   } catch {
     return failed(`embedded, and cannot be made in ${dataDir}: ${place} cannot be written`);
   }
+  // Root may write everywhere, and nobody can make anything there.
+  if (KERNEL.includes(statfsSync(place).type))
+    return failed(`embedded, and cannot be made in ${dataDir}: ${place} is a file system of the kernel's`);
   return ok('database', `embedded; the first start makes it in ${dataDir}`);
 }
 
@@ -158,6 +173,11 @@ async function examineDatabase(
 ): Promise<Finding[]> {
   const { databaseUrl, databaseAdminUrl, databasePooler, dataDir, keyRing, digestKey } = examined;
   if (databaseUrl === undefined && !existsSync(join(dataDir, 'postgres'))) return [examinePlace(dataDir)];
+  const files = urlFileProblems(examined);
+  if (files.length > 0) {
+    const remedy = 'mend the URL; nothing else of the database can be looked at';
+    return [{ name: 'database', state: 'FAIL', said: files.join('; '), remedy }];
+  }
   const file = keyFile(dataDir);
   const isKept = databaseUrl === undefined && existsSync(file);
   const ring = keyRing ?? (isKept ? parseKeyRing(readFileSync(file, 'utf8').trim()) : undefined);

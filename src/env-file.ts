@@ -14,9 +14,10 @@ export class EnvFileError extends Error {
  * Reads a file of `NAME=value` lines; undefined where there is no such file (or a directory of that name: Python keeps
  * its environments in one). Throws `EnvFileError`.
  *
- * The rules are those of Docker Compose, which reads the same file: `#` begins a comment at the start of a line or
- * behind white space, so that `SERVICE_CODES=*1234#=ixo` is whole. Node's own `--env-file` cuts that value at the `#`
- * and passes over lines that it cannot read, which is why it is not used.
+ * Docker Compose reads the same file, and a value is the same in both or refused here: `#` begins a comment at the start
+ * of a line or behind white space, so that `SERVICE_CODES=*1234#=ixo` is whole; `$` and backticks are refused where
+ * Compose reads them otherwise. Node's own `--env-file` cuts that value at the `#` and passes over lines that it cannot
+ * read, which is why it is not used.
  */
 export function readEnvFile(file: string): Record<string, string> | undefined {
   let bytes: Buffer;
@@ -43,8 +44,8 @@ const ENTRY = /^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=[ \t]*(.*)$/;
 const COMMENT = /^\s*(#.*)?$/;
 
 /**
- * Parses `NAME=value` lines: with or without `export`, the value bare, or in '…', "…" or `…` over several lines; in
- * "…" alone `\n`, `\r`, `\t`, `\"` and `\\` are escapes. The last entry of a name counts. Problems begin with `line 3:`.
+ * Parses `NAME=value` lines: with or without `export`, the value bare, or in '…' or "…" over several lines; in "…"
+ * alone `\n`, `\r`, `\t`, `\"` and `\\` are escapes. The last entry of a name counts. Problems begin with `line 3:`.
  */
 export function parseEnvFile(text: string): { values: Record<string, string>; problems: string[] } {
   const lines = text.replace(/^\uFEFF/, '').split(/\r\n|\r|\n/);
@@ -59,8 +60,18 @@ export function parseEnvFile(text: string): { values: Record<string, string>; pr
       continue;
     }
     const quote = rest[0] ?? '';
-    if (quote === '' || !`"'\``.includes(quote)) {
-      values[name] = rest.replace(/(^|\s+)#.*$/, '').trim();
+    if (quote === '`') {
+      problems.push(
+        `line ${at + 1}: the value of ${name} begins with a backtick, which Compose keeps: use ' or "`,
+      );
+      // The lines of the value are no entries.
+      at += readQuoted([rest, ...lines.slice(at + 1)].join('\n'), quote)?.lines ?? 0;
+      continue;
+    }
+    if (quote === '' || !`"'`.includes(quote)) {
+      const value = rest.replace(/(^|\s+)#.*$/, '').trim();
+      if (SUBSTITUTED.test(value)) problems.push(dollarProblem(at + 1, name, value));
+      values[name] = value;
       continue;
     }
     const quoted = readQuoted([rest, ...lines.slice(at + 1)].join('\n'), quote);
@@ -71,10 +82,22 @@ export function parseEnvFile(text: string): { values: Record<string, string>; pr
     const last = at + quoted.lines;
     if (!COMMENT.test(quoted.behind))
       problems.push(`line ${last + 1}: text behind the closing quote of ${name}: quote the whole value`);
+    if (quote === '"' && SUBSTITUTED.test(quoted.value))
+      problems.push(dollarProblem(at + 1, name, quoted.value));
     values[name] = quoted.value;
     at = last;
   }
   return { values, problems };
+}
+
+/** What Compose puts the value of a variable in place of, and `$$`, of which it leaves one; not within '…'. */
+const SUBSTITUTED = /\$[A-Za-z_{$]/;
+
+function dollarProblem(line: number, name: string, value: string): string {
+  const remedy = value.includes("'")
+    ? "choose one without $, or without ' and put it in single quotes"
+    : 'put the value in single quotes';
+  return `line ${line}: the value of ${name} has a $ that Compose takes for a variable: ${remedy}`;
 }
 
 /** Reads the quoted value that a text begins with: how many line ends are in it, and what its last line goes on with. */

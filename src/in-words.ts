@@ -1,6 +1,7 @@
 import { ConfigError } from './config.ts';
 import { DirectoryInUse } from './db/embedded.ts';
 import { RightsMissing } from './db/migrate.ts';
+import { DirectoryRefused } from './directories.ts';
 import { EnvFileError } from './env-file.ts';
 import { KeyLost } from './kept.ts';
 import { AddressRefused } from './listening.ts';
@@ -18,10 +19,10 @@ import { WrongKeys } from './store/keyring.ts';
 export function inWords(error: unknown): string[] | undefined {
   const listed = [EnvFileError, ConfigError, MenuError, RepliesError].find((kind) => error instanceof kind);
   if (listed !== undefined) return (error as { problems: string[] }).problems;
-  const plain = [KeyError, WrongKeys, DirectoryInUse, RightsMissing, KeyLost, StartRefused];
+  const plain = [KeyError, WrongKeys, DirectoryInUse, DirectoryRefused, RightsMissing, KeyLost, StartRefused];
   const others = [AddressRefused, CommandRefused];
   if ([...plain, ...others].some((kind) => error instanceof kind)) return [(error as Error).message];
-  // A port that is taken, a directory that cannot be made; a user or a database that the server does not
+  // A port that is taken, a user or a database that the server does not
   // know (classes 28 and 3D). These name addresses and users, nothing secret.
   const { syscall, code = '', message } = error as NodeJS.ErrnoException;
   return syscall !== undefined || /^(28|3D)/.test(code) ? [message] : undefined;

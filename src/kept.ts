@@ -1,15 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  existsSync,
-  linkSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, existsSync, linkSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { inDirectory, makeDirectory } from './directories.ts';
 
 /** Secrets that are made where none is given, and kept in the data directory. */
 
@@ -21,12 +13,13 @@ export function keyFile(directory: string): string {
   return join(directory, 'key');
 }
 
-/** The generated key of an embedded database, made once: there whole, or not there. Throws `KeyLost`. */
+/** The generated key of an embedded database, made once: there whole, or not there. Throws `KeyLost`, `DirectoryRefused`. */
 export function keptKey(directory: string, isNew: boolean): string {
   const file = keyFile(directory);
   if (!existsSync(file) && !isNew)
     throw new KeyLost(`${file} is missing: without it nothing in ${directory} can be read`);
-  return keptSecret(file, () => randomBytes(32).toString('base64'));
+  const make = () => randomBytes(32).toString('base64');
+  return inDirectory('DATA_DIR', directory, () => keptSecret(file, make));
 }
 
 /** Where the generated token of an operator is. */
@@ -34,10 +27,11 @@ export function tokenFile(directory: string): string {
   return join(directory, 'operator-token');
 }
 
-/** The generated token of an operator, made once; the directory too. */
+/** The generated token of an operator, made once; the directory too. Throws `DirectoryRefused`. */
 export function keptToken(directory: string): string {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  return keptSecret(tokenFile(directory), () => randomBytes(18).toString('base64url'));
+  makeDirectory('DATA_DIR', directory, 0o700);
+  const make = () => randomBytes(18).toString('base64url');
+  return inDirectory('DATA_DIR', directory, () => keptSecret(tokenFile(directory), make));
 }
 
 /** A secret in a file, made once: there whole, or not there. */

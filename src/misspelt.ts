@@ -2,8 +2,9 @@
  * Finds variables that are no settings but look like one, so that a slip is told instead of passed over.
  *
  * An environment is full of names of others (a platform's, a shell's, Kubernetes' service variables), so a name counts
- * only where it differs from a setting by its case, its underscores, an ending that is missing, or a slip or two of the
- * keyboard. Returns one line each, without values.
+ * only where it differs from a setting by its case, its underscores, a plural, an ending that is missing, or a slip or
+ * two of the keyboard, or where other programs call the setting so and it is not set. Returns one line each, without
+ * values.
  */
 export function misspelt(
   environment: Record<string, string | undefined>,
@@ -14,7 +15,7 @@ export function misspelt(
     .filter((name) => !own.has(name) && !OTHERS.test(name))
     .sort()
     .flatMap((name) => {
-      const meant = nearest(name, settings);
+      const meant = nearest(name, settings) ?? synonym(name, environment);
       return meant === undefined ? [] : [`${name} is not a setting: did you mean ${meant}?`];
     });
 }
@@ -25,6 +26,35 @@ export function misspelt(
  */
 const OTHERS =
   /^(PG[A-Z]+|npm_.*|.*_PORT_\d+_(TCP|UDP|SCTP)(_.*)?|.*_SERVICE_(HOST|PORT)(_.*)?|(PORT|HOST)_?\d+)$/;
+
+/**
+ * Names that other programs give to a setting of ours. A platform may set one beside ours (`POSTGRES_URL`), so it counts
+ * only where ours is not set.
+ */
+const SYNONYMS: Record<string, readonly string[]> = {
+  DATABASE_URL: [
+    'DB_URL',
+    'DB_URI',
+    'PG_URL',
+    'POSTGRES_URL',
+    'POSTGRES_URI',
+    'POSTGRESQL_URL',
+    'POSTGRESQL_URI',
+  ],
+  DATA_DIR: ['DATA_DIRECTORY', 'DATA_FOLDER', 'DATA_PATH'],
+  GATEWAY_ALLOW: ['GATEWAY_ALLOWLIST', 'GATEWAY_ALLOW_LIST', 'GATEWAY_WHITELIST'],
+  RATE_LIMIT_ALLOW: ['RATE_LIMIT_ALLOWLIST', 'RATE_LIMIT_ALLOW_LIST', 'RATE_LIMIT_WHITELIST'],
+  AT_USERNAME: ['AT_USER', 'AFRICASTALKING_USERNAME', 'AFRICAS_TALKING_USERNAME'],
+  AT_API_KEY: ['AT_KEY', 'AFRICASTALKING_API_KEY', 'AFRICAS_TALKING_API_KEY'],
+  SERVICE_CODES: ['USSD_SERVICE_CODES', 'USSD_SERVICE_CODE', 'USSD_CODES', 'USSD_CODE'],
+  TWILIO_AUTH_TOKEN: ['TWILIO_TOKEN'],
+  TWILIO_ACCOUNT_SID: ['TWILIO_SID'],
+};
+
+function synonym(name: string, environment: Record<string, string | undefined>): string | undefined {
+  const meant = Object.keys(SYNONYMS).find((setting) => SYNONYMS[setting]?.includes(name));
+  return meant === undefined || (environment[meant] ?? '').trim() !== '' ? undefined : meant;
+}
 
 /** In a name of fewer letters one slip is as much as a likeness bears: `HOME` is not `HOST`. */
 const SHORT = 9;
@@ -41,8 +71,20 @@ function nearest(name: string, settings: readonly string[]): string | undefined 
     .sort((one, other) => one.slips - other.slips);
   return (
     ranked[0]?.setting ??
+    settings.find((each) => singular(each) === singular(name)) ??
     (name.includes('_') ? settings.find((each) => each.startsWith(`${name}_`)) : undefined)
   );
+}
+
+/** A name with each of its words in the singular: TRUSTED_PROXIES and TRUSTED_PROXY are one. */
+function singular(name: string): string {
+  const words = name.split('_').map((word) =>
+    word
+      .replace(/IES$/, 'Y')
+      .replace(/(S|X|CH|SH)ES$/, '$1')
+      .replace(/S$/, ''),
+  );
+  return words.join('_');
 }
 
 /** Counts the slips between two names, word by word where both have the same number of words; else over the whole. */

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { type Database, openEmbeddedDatabase, openPostgres, type Pooler } from './db/database.ts';
 import { migrate, migrateServer } from './db/migrate.ts';
+import { fileProblems } from './db/url-files.ts';
 import { keptKey, keyFile } from './kept.ts';
 import { type KeyRing, parseKeyRing } from './seal/keys.ts';
 import { hasDigestKey } from './store/keyring.ts';
@@ -41,6 +42,7 @@ export type Opened = { database: Database; ring: KeyRing; notes: string[] };
 export async function openDatabase(place: Place, log: Logger, connectMs?: number): Promise<Opened> {
   const onLost = (error: Error) => log.warn({ err: error }, 'a database connection was lost');
   if (place.databaseUrl !== undefined && place.keyRing !== undefined) {
+    refuseFiles(place);
     place.progress?.(CONNECTING);
     await patiently(log, () => migrateOn(place, place.databaseUrl as string, connectMs));
     if (place.databaseAdminUrl !== undefined) await installQueue(place.databaseAdminUrl);
@@ -76,6 +78,7 @@ export function preparing(dataDir: string): string {
 /** Migrates, and nothing else. Throws `StartRefused`. */
 export async function migrateAlone(place: Place, log: Logger): Promise<void> {
   const { databaseUrl } = place;
+  refuseFiles(place);
   place.progress?.(databaseUrl === undefined ? preparing(place.dataDir) : CONNECTING);
   const applied =
     databaseUrl === undefined
@@ -84,6 +87,23 @@ export async function migrateAlone(place: Place, log: Logger): Promise<void> {
   // The service may then be of a role that makes nothing.
   if (databaseUrl !== undefined) await installQueue(place.databaseAdminUrl ?? databaseUrl);
   log.info({ applied }, applied.length === 0 ? 'nothing to migrate' : 'migrated');
+}
+
+/** Throws `StartRefused` where a URL of the database names a file that cannot be used. */
+function refuseFiles(place: Place): void {
+  const problems = urlFileProblems(place);
+  if (problems.length > 0) throw new StartRefused(problems.join('; '));
+}
+
+/** Says which files that the URLs of the database name cannot be used. */
+export function urlFileProblems({
+  databaseUrl,
+  databaseAdminUrl,
+}: Pick<Place, 'databaseUrl' | 'databaseAdminUrl'>): string[] {
+  return [
+    ...(databaseUrl === undefined ? [] : fileProblems('DATABASE_URL', databaseUrl)),
+    ...(databaseAdminUrl === undefined ? [] : fileProblems('DATABASE_ADMIN_URL', databaseAdminUrl)),
+  ];
 }
 
 /** As the owner, where one is named. */
@@ -106,6 +126,10 @@ async function migrateEmbedded({ dataDir, migrations }: Place): Promise<string[]
   }
 }
 
+/** Refused, not found, not answering; or a server that is just starting (57P03). A file that is missing is none of these. */
+const AWAY =
+  /^(ECONN(REFUSED|RESET|ABORTED)|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_[A-Z]+|E(HOST|NET)(UNREACH|DOWN)|EADDRNOTAVAIL|57P03)$/;
+
 /** Tries again while the database is not up yet: in a compose file or a pod everything starts at once. */
 async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
   const until = performance.now() + PATIENCE_MS;
@@ -114,12 +138,15 @@ async function patiently<T>(log: Logger, run: () => Promise<T>): Promise<T> {
     try {
       return await run();
     } catch (error) {
-      const code = (error as { code?: string }).code ?? '';
-      // Refused, not found, not answering; or a server that is just starting (57P03).
-      const away = /^(E[A-Z]+|57P03)$/.test(code) || (error as Error).message.includes('timeout');
+      const { code = '', syscall } = error as NodeJS.ErrnoException;
+      // A socket that is not there in a directory that is: the server is just starting.
+      const isAway = AWAY.test(code) || (code === 'ENOENT' && syscall === 'connect');
+      const away = isAway || (error as Error).message.includes('timeout');
       // Neither a code of the system nor of the server: what the driver itself has to say of the address.
       if (code === '' && !away)
         throw new StartRefused(`the database of DATABASE_URL cannot be used: ${(error as Error).message}`);
+      if (!away && syscall !== undefined)
+        throw new StartRefused(`the database of DATABASE_URL cannot be reached: ${(error as Error).message}`);
       if (!away) throw error;
       if (performance.now() > until)
         throw new StartRefused(`the database of DATABASE_URL does not answer (${code || 'timeout'})`);

@@ -432,7 +432,11 @@ t.test('a start that is refused says why', async (t) => {
   await t.test('a data directory that cannot be', async (t) => {
     const file = join(temporaryDirectory(t), 'file');
     writeFileSync(file, '');
-    await refused(t, { DATA_DIR: join(file, 'data') }, /^ENOTDIR: not a directory, mkdir/);
+    await refused(
+      t,
+      { DATA_DIR: join(file, 'data') },
+      /^DATA_DIR: \S+ cannot be used: \S+\/file is not a directory; name a directory/,
+    );
   });
 });
 

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -257,6 +257,14 @@ test('an embedded database that cannot be made', async (t) => {
     t.match(
       ran.said,
       /^FAIL +database +embedded, and cannot be made in .*: .*\/(file|link) is no directory\n +-> name a/m,
+    );
+  }
+  if (existsSync('/proc/self')) {
+    const { code, said } = await doctor({ DATA_DIR: '/proc/x', PIN_ENCRYPTION_KEY: '' });
+    t.equal(code, 1, said);
+    t.match(
+      said,
+      /cannot be made in \/proc\/x: \/proc (is a file system of the kernel's|cannot be written)$/m,
     );
   }
   const further = await doctor({ DATA_DIR: join(temporaryDirectory(t), 'a', 'b'), PIN_ENCRYPTION_KEY: '' });

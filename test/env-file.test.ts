@@ -25,11 +25,14 @@ test('what an entry may look like', async (t) => {
     ["A=it's", "it's"],
     ["A='one # two'", 'one # two'],
     ['A="one # two" # three', 'one # two'],
-    ['A=`it\'s "so"`', 'it\'s "so"'],
     ['A="one\\ntwo\\t\\"three\\" \\\\"', 'one\ntwo\t"three" \\'],
     ["A='one\\ntwo'", 'one\\ntwo'],
     ['A="one\ntwo"', 'one\ntwo'],
-    ['A=$HOME', '$HOME'],
+    ["A='$HOME \x24{B} $$'", '$HOME \x24{B} $$'],
+    ['A=5$', '5$'],
+    ['A="5$ or $1"', '5$ or $1'],
+    ['A=5 # $HOME', '5'],
+    ['A=it`s', 'it`s'],
     ['A=1\nA=2', '2'],
     ['\uFEFFA=1\r\nB=2\r\n', '1'],
     ['# A=0\n\n   # more\nA=1', '1'],
@@ -59,6 +62,34 @@ test('a fault is told with its line, every one, and without a value', async (t) 
     t.equal(problems.length, expected.length, JSON.stringify(text));
     for (const [at, start] of expected.entries()) t.ok(problems[at]?.startsWith(start), start);
     t.notMatch(problems.join(), 'cret');
+  }
+});
+
+test('what Compose would read otherwise is refused, with its line and what to write', async (t) => {
+  const dollar = 'has a $ that Compose takes for a variable: put the value in single quotes';
+  for (const value of [
+    'abc$cret12345',
+    'abc\x24{cret}',
+    'abc$_cret',
+    'abc$$cret',
+    '$cret',
+    '"abc$cret12345"',
+    '"abc\x24{cret}"',
+    '"abc\\$cret"',
+    '"one\n$cret"',
+    'abc$cret # more',
+  ])
+    t.same(parseEnvFile(`B=1\nA=${value}`).problems, [`line 2: the value of A ${dollar}`], value);
+  t.match(parseEnvFile("A=it's$cret").problems, [
+    /^line 1: the value of A has a \$ .*: choose one without \$/,
+  ]);
+  for (const text of ['A=`cret`', 'A=`cret\nC=cret`', 'A=`cret']) {
+    const { problems } = parseEnvFile(`${text}\nB=1`);
+    t.same(
+      problems,
+      [`line 1: the value of A begins with a backtick, which Compose keeps: use ' or "`],
+      text,
+    );
   }
 });
 

@@ -17,11 +17,12 @@ const MAY: Record<string, string[]> = {
   services: ['flow', 'db', 'store'],
   'deadline.ts': ['flow'],
   gateways: ['flow', 'http', 'deadline.ts'],
-  db: ['flow'],
+  db: ['flow', 'directories.ts'],
   store: ['db', 'flow', 'seal'],
   'documents.ts': ['flow'],
   'slips.ts': ['flow', 'documents.ts'],
-  'checked-menus.ts': [],
+  'directories.ts': [],
+  'checked-menus.ts': ['directories.ts'],
   'menus.ts': ['flow', 'db', 'store', 'documents.ts', 'slips.ts', 'checked-menus.ts'],
   providers: [],
   effects: ['flow', 'seal', 'db', 'store', 'providers'],
@@ -47,7 +48,7 @@ const MAY: Record<string, string[]> = {
   'turn.ts': ['flow', 'seal', 'db', 'store', 'menus.ts', 'locate.ts', 'hear.ts', 'commit.ts', 'resume.ts'],
   'engine.ts': ['flow', 'services', 'db', 'store', 'effects', 'seal', 'menus.ts', 'judge.ts', 'turn.ts'],
   'housekeeping.ts': ['db', 'store', 'engine.ts'],
-  'kept.ts': [],
+  'kept.ts': ['directories.ts'],
   'opening.ts': ['seal', 'db', 'store', 'kept.ts', 'queue.ts'],
   'leaving.ts': ['db', 'store', 'queue.ts'],
   // What `npm ci` runs: loads what a start loads.
@@ -66,6 +67,8 @@ const MAY: Record<string, string[]> = {
   'checkup.ts': ['seal', 'db', 'store', 'providers', 'operator', 'deadline.ts', 'kept.ts', 'opening.ts'],
   // What people use beside the running service: `main.ts` imports none of it.
   tools: [
+    'directories.ts',
+    'networks.ts',
     'queue.ts',
     'flow',
     'services',

@@ -185,6 +185,68 @@ replies:
   t.doesNotThrow(() => readReplies(OWN));
 });
 
+t.test('a keyword that begins with a word that ends messages is refused, with both lines', async (t) => {
+  for (const keyword of ['Stop it', 'STOP NOW PLEASE', 'stop. it', 'Stóp it', '"ＳＴＯＰ it"'])
+    for (const code of ['"*"', '"20880"']) {
+      const [line = '', ...more] = problems(`${COMMANDS}replies:\n  ${code}:\n    ${keyword}: Words\n`);
+      t.match(
+        line,
+        /^replies\.yaml:1: STOP \(stop\.first\) begins the keyword .* line 5\): .* never sent: choose/,
+        keyword,
+      );
+      t.ok(line.includes(keyword.replaceAll('"', '')), keyword);
+      t.same(more, []);
+    }
+  const two = `stop: { first: [GO AWAY], alone: [QUIT], reply: "" }
+start: { first: [START, GO AWAY NOT], alone: [], reply: "" }
+replies: { "*": { KEY: Words } }`;
+  t.match(problems(two.replace('KEY', 'Go away now')), [
+    /GO AWAY \(stop\.first\) begins the keyword Go away now/,
+  ]);
+  // The longer command holds, and a START that ends nothing is answered by keyword.
+  for (const keyword of ['GO', 'GO ON', 'QUIT IT', 'GO AWAY NOT', 'START HERE', 'STOPPING'])
+    t.same(problems(two.replace('KEY', keyword)), [], keyword);
+  const shared = { shortCode: '20880', keyword: 'MY SHOP' };
+  const behind = `${COMMANDS}replies: { "20880": { MY SHOP STOP IT: Words } }`;
+  t.throws(() => made(behind, shared), /STOP \(stop\.first\) begins the keyword MY SHOP STOP IT/);
+  t.doesNotThrow(() => made(behind), 'no shared short code');
+  t.doesNotThrow(() => made(behind.replace('"20880"', '"*"'), shared), 'given on other short codes');
+});
+
+t.test('vowel signs are letters; accents and points are not', async (t) => {
+  for (const [one, two] of [
+    ['काम', 'कम'], // Devanagari, a spacing sign
+    ['कि', 'कु'], // signs alone
+    ['কাম', 'কম'], // Bengali
+    ['பால்', 'பல்'], // Tamil
+    ['กิน', 'กัน'], // Thai, non-spacing signs
+    ['がき', 'かき'], // Japanese, the voiced mark that NFKD sets apart
+    ['ກິນ', 'ກັນ'], // Lao
+    ['ការ', 'ករ'], // Khmer
+    ['ကား', 'ကး'], // Burmese
+    ['ગામ', 'ગમ'], // Gujarati
+    ['ಕಾಲ', 'ಕಲ'], // Kannada
+  ] as const) {
+    const text = `${COMMANDS}replies: { "*": { ${one}: First, ${two}: Second } }`;
+    t.same(problems(text), [], `${one} and ${two}`);
+    const own = made(text);
+    t.equal(own.answerTo(`${one} x`, '12345', true), 'First', one);
+    t.equal(own.answerTo(`${two}!`, '12345', true), 'Second', two);
+  }
+  for (const [one, two] of [
+    ['Café', 'cafe'],
+    ['Стои\u0306', 'стои'],
+    ['Άλφα', 'αλφα'],
+    ['שָׁלוֹם', 'שלום'],
+    ['مَرْحَبًا', 'مرحبا'],
+    ['Tiếng', 'tieng'],
+    ['Ọjà', 'oja'],
+  ] as const)
+    t.match(problems(`${COMMANDS}replies: { "*": { ${one}: First, ${two}: Second } }`), [TWICE], one);
+  const joined = made(`${COMMANDS}replies: { "*": { "क्\u200Dष": Joined } }`);
+  t.equal(joined.answerTo('क्ष', '12345', true), 'Joined', 'with or without a joiner');
+});
+
 t.test('commands and keywords of several words', async (t) => {
   const replies = readReplies(OWN);
   for (const text of [

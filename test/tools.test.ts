@@ -9,7 +9,7 @@ import { EFFECTS } from '../src/effects/effect.ts';
 import type { Known } from '../src/flow/plan.ts';
 import { parseMenu } from '../src/menus.ts';
 import { environment, post, startGateway, temporaryDirectory } from './support/gateway.ts';
-import { database } from './support/postgres.ts';
+import { database, freePort } from './support/postgres.ts';
 import { hasTerminal } from './support/terminal.ts';
 
 /** What people use beside the running service: the checks, the schema, the pictures, the phone. */
@@ -129,7 +129,7 @@ t.test('menus:check', async (t) => {
       err: /package\.json is no menu\.yaml: a service is a folder with a menu\.yaml\n$/,
     });
     const drawn = await run('draw.ts', [join(folder, 'clinic', 'menu.yaml')]);
-    t.match(drawn, { code: 1, err: /menu\.yaml is a file: name the folder for the pictures/ });
+    t.match(drawn, { code: 1, err: /menu\.yaml is not a directory; name a directory/ });
     t.notMatch(wrong.err + drawn.err, /^ +at /m, 'without a stack');
   });
 });
@@ -273,7 +273,12 @@ t.test('a phone in this process', async (t) => {
       [['*1234#', '--lang', 'de'], /ixo speaks en, fr/],
       [['*1234#', '--service', 'none'], /there is no service none/],
       [['*1234#', '--server', 'localhost'], /--server/],
-      [['*1234#', '--server', 'http://127.0.0.1:9'], /does not answer \(ECONNREFUSED|does not answer/],
+      [['*1234#', '--server', `http://127.0.0.1:${await freePort()}`], /does not answer \(ECONNREFUSED\)/],
+      [['*1234#', '--server', 'http://127.0.0.1:9'], /port 9 is blocked by the Fetch standard/],
+      [
+        ['*1234#', '--server', 'http://127.0.0.1:6000'],
+        /:6000: port 6000 is blocked .* another port \(PORT\)/,
+      ],
       [['*1234#', '--loud'], /--loud/],
     ];
     for (const [words, said] of table) {

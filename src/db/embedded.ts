@@ -5,7 +5,6 @@ import {
   existsSync,
   constants as fsConstants,
   linkSync,
-  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -20,6 +19,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { PGlite } from '@electric-sql/pglite';
+import { inDirectory, makeDirectory } from '../directories.ts';
 
 /** Another process holds the directory: two on one embedded database corrupt it. */
 export class DirectoryInUse extends Error {
@@ -43,15 +43,18 @@ async function openPGlite(data: string): Promise<PGlite> {
 
 /**
  * Opens PGlite under `directory`, made if missing, held by a lock file; without one in memory, for a player
- * that leaves nothing behind. Throws `DirectoryInUse`.
+ * that leaves nothing behind. Throws `DirectoryInUse`, `DirectoryRefused`.
  */
 export async function openEmbedded(
   directory?: string,
 ): Promise<{ pglite: PGlite; release(): Promise<void> }> {
   if (directory === undefined) return openTemporary();
-  makePrivate(directory);
   const lock = join(directory, 'lock');
-  hold(lock, directory);
+  makeDirectory('DATA_DIR', directory, 0o700);
+  inDirectory('DATA_DIR', directory, () => {
+    makePrivate(directory);
+    hold(lock, directory);
+  });
   const beat = setInterval(() => touch(lock), BEAT_MS).unref();
   const release = async () => {
     clearInterval(beat);
@@ -119,12 +122,11 @@ function copySnapshot(data: string): void {
 }
 
 /**
- * Makes a directory for this user alone, or closes one that is there to everybody else: PGlite makes its files as the
+ * Closes a directory to everybody but this user: PGlite makes its files as the
  * umask says, so that the directory is what keeps other users of the machine out. Throws where it belongs to another
  * user.
  */
 function makePrivate(directory: string): void {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
   if ((statSync(directory).mode & 0o077) !== 0) chmodSync(directory, 0o700);
   const files = join(directory, 'postgres');
   if (((statSync(files, { throwIfNoEntry: false })?.mode ?? 0) & 0o077) !== 0) chmodSync(files, 0o700);

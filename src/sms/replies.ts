@@ -131,10 +131,7 @@ export class Replies {
 
   /** What a text asks for: to be left alone, or no longer to be. Of two commands that it begins with, the longer holds. */
   commandIn(text: string, shortCode: string): 'stop' | 'start' | undefined {
-    const words = wordsOf(text);
-    const own = wordsOf(this.#shared.keyword ?? '');
-    const isShared = own.length > 0 && isSame(shortCode, this.#shared.shortCode);
-    if (isShared && words.length > own.length && beginsWith(words, own)) words.splice(0, own.length);
+    const words = this.#commandWords(text, shortCode);
     const lengthOf = (command: 'stop' | 'start') => {
       const { first, alone } = this.#document[command];
       const whole = alone.filter((each) => phraseOf(each) === words.join(' '));
@@ -144,6 +141,24 @@ export class Replies {
     const [stop, start] = [lengthOf('stop'), lengthOf('start')];
     if (stop === 0 && start === 0) return undefined;
     return stop >= start ? 'stop' : 'start';
+  }
+
+  /**
+   * Returns the word of `stop.first` that a text begins with, and which makes it STOP; undefined where there is none. A
+   * keyword that begins so never brings its reply.
+   */
+  stopBefore(text: string, shortCode: string): string | undefined {
+    if (this.commandIn(text, shortCode) !== 'stop') return undefined;
+    const words = this.#commandWords(text, shortCode);
+    return this.#document.stop.first.find((each) => beginsWith(words, wordsOf(each)));
+  }
+
+  /** The words of a text that a command is looked for in: on the shared short code those behind our keyword. */
+  #commandWords(text: string, shortCode: string): string[] {
+    const words = wordsOf(text);
+    const own = wordsOf(this.#shared.keyword ?? '');
+    const isShared = own.length > 0 && isSame(shortCode, this.#shared.shortCode);
+    return isShared && words.length > own.length && beginsWith(words, own) ? words.slice(own.length) : words;
   }
 
   /** Whether a message to this number can be answered: short codes can, and the number that messages are sent from. */
@@ -203,9 +218,10 @@ export function readReplies(file: string, shared?: Shared): Replies {
       : [`${file}${yaml.lineOf(path)}: ${path.join('.')}: ${commentProblem(comment)}`];
   });
   if (cut.length > 0) throw new RepliesError(cut);
-  const twice = wordsTwice(document, yaml.lineOf, yaml.lineOfKey);
+  const replies = new Replies(document, shared);
+  const twice = wordsTwice(document, replies, yaml.lineOf, yaml.lineOfKey);
   if (twice.length > 0) throw new RepliesError(twice.map((problem) => `${file}${problem}`));
-  return new Replies(document, shared);
+  return replies;
 }
 
 /** Where the texts of a document stand that are sent: all but the words of commands, which are lists. */
@@ -218,9 +234,10 @@ function replyPaths(plain: unknown, path: string[] = []): string[][] {
 /** A word of the document as it is written, where it stands, and what it is for. */
 type Placed = { word: string; line: string; role: string };
 
-/** Words that have two meanings: they are compared as texts are, so HELP and help are one. */
+/** Words that have two meanings, and keywords that begin with a word that ends messages: they are compared as texts are, so HELP and help are one. */
 function wordsTwice(
   { stop, start, replies }: Document,
+  made: Replies,
   lineOf: (path: PropertyKey[]) => string,
   lineOfKey: (path: PropertyKey[], key: string) => string,
 ): string[] {
@@ -242,7 +259,10 @@ function wordsTwice(
       if (word === '*') continue;
       const placed = { word, line: lineOfKey(['replies', code], word), role: `replies.${code}` };
       // What ends messages is never answered otherwise.
-      problems.push(...sameWord([...ofStop, ...before], placed));
+      const same = sameWord([...ofStop, ...before], placed);
+      const first = made.stopBefore(word, code === '*' ? '' : code);
+      const begun = ofStop.find((each) => each.role === 'stop.first' && each.word === first);
+      problems.push(...(same.length === 0 && begun !== undefined ? [neverSent(begun, placed)] : same));
       before.push(placed);
     }
   }
@@ -256,14 +276,28 @@ function sameWord(others: Placed[], { word, line, role }: Placed): string[] {
   return [`${other.line}: ${where} are one word, with two meanings: keep one of the two`];
 }
 
+function neverSent(first: Placed, { word, line, role }: Placed): string {
+  const where = `the keyword ${word} (${role}, line ${line.slice(1)})`;
+  return `${first.line}: ${first.word} (${first.role}) begins ${where}: such a text ends messages and this reply is never sent: choose another keyword`;
+}
+
+/**
+ * Marks that people write or leave out: accents (Unicode gives most of them to no script), Hebrew, Arabic and Syriac
+ * points. Those of other scripts are part of the word: without its vowel sign काम (work) would be कम (less). So is the
+ * voiced mark of Japanese.
+ */
+const ACCENTS =
+  /[[\p{M}&&[\p{sc=Zinh}\p{sc=Latn}\p{sc=Grek}\p{sc=Cyrl}\p{sc=Hebr}\p{sc=Arab}\p{sc=Syrc}]]--\p{scx=Hira}]/gv;
+
 /** The words of a text as they are compared: without case, accents, or what stands between them. */
 function wordsOf(text: string): string[] {
   return folded(text)
     .normalize('NFKD')
-    .replaceAll(/\p{M}/gu, '')
+    .replaceAll(ACCENTS, '')
+    .replaceAll(/\u200C|\u200D/gu, '')
     .toUpperCase()
-    .split(/[^\p{L}\p{N}'’-]+/u)
-    .map((word) => word.replaceAll(/[^\p{L}\p{N}]/gu, ''))
+    .split(/[^\p{L}\p{M}\p{N}'’-]+/u)
+    .map((word) => word.replaceAll(/[^\p{L}\p{M}\p{N}]/gu, ''))
     .filter((word) => word !== '');
 }
 

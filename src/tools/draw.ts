@@ -1,7 +1,8 @@
 /** `npm run menus:draw [-- folder]` draws every sound service as `docs/menus/<service>.svg`. */
-import { mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
+import { DirectoryRefused, makeDirectory } from '../directories.ts';
 import { picture } from './picture.ts';
 import { findServices, giveUp, ROOT, SERVICES } from './project.ts';
 
@@ -14,9 +15,12 @@ const [folder = join(ROOT, 'docs', 'menus')] = positionals;
 const found = findServices(values.services);
 const refused = found.flatMap(({ read }) => (read.menu === undefined ? read.problems : []));
 if (refused.length > 0) giveUp(refused.join('\n'));
-if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() === false)
-  giveUp(`${folder} is a file: name the folder for the pictures; --services names what is drawn`);
-mkdirSync(folder, { recursive: true });
+try {
+  makeDirectory('folder', folder);
+} catch (error) {
+  if (!(error instanceof DirectoryRefused)) throw error;
+  giveUp(error.message);
+}
 for (const { service, read } of found) {
   if (read.menu === undefined) continue;
   const file = join(folder, `${service}.svg`);

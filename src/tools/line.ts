@@ -10,6 +10,7 @@ import type { Answer, Heard } from '../flow/heard.ts';
 import { isSecret, type Menu, wordsOf } from '../flow/menu.ts';
 import { SEPTET_BUDGET } from '../flow/text.ts';
 import { UssdRequest, WORDS, written } from '../gateways/screens.ts';
+import { isBlockedPort } from '../networks.ts';
 import { exchangeSimulator } from '../providers/exchange.ts';
 import { simulator } from '../providers/simulator.ts';
 import { parseKeyRing } from '../seal/keys.ts';
@@ -108,6 +109,10 @@ export function lineTo(server: string, documents: Menu[]): Line {
 }
 
 async function post(url: URL, request: Request): Promise<string> {
+  if (url.port !== '' && isBlockedPort(Number(url.port)))
+    throw new LineBroken(
+      `${url.origin}: port ${url.port} is blocked by the Fetch standard, so no request would leave: let the gateway listen on another port (PORT), such as 8080`,
+    );
   try {
     const response = await fetch(url, {
       method: 'POST',

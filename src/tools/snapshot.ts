@@ -2,7 +2,7 @@
  * Makes a migrated, empty data directory for the embedded database, so that the first start copies it instead of
  * running initdb and the migrations. It holds no key and nothing of a person.
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { openEmbeddedDatabase } from '../db/database.ts';
 import { snapshotDirectory } from '../db/embedded.ts';
@@ -16,7 +16,6 @@ export async function makeSnapshot(): Promise<string> {
   const snapshot = snapshotDirectory(MIGRATIONS);
   if (existsSync(snapshot)) return snapshot;
   const work = `${snapshot}.${process.pid}`;
-  mkdirSync(work, { recursive: true, mode: 0o700 });
   try {
     const database = await openEmbeddedDatabase(work);
     await migrate(database.kysely, MIGRATIONS);
