@@ -360,6 +360,9 @@ test('files that are not in UTF-8 are refused with line and byte', async (t) => 
   t.match(problemsOf(Buffer.from(`\uFEFF${text}`, 'utf16le')), [
     'm.yaml:1: the file is in UTF-16, not in UTF-8: save it as UTF-8',
   ]);
+  // Without a mark, in both orders of bytes.
+  for (const wide of [Buffer.from(text, 'utf16le'), Buffer.from(text, 'utf16le').swap16()])
+    t.match(problemsOf(wide), ['m.yaml:1: the file is in UTF-16, not in UTF-8: save it as UTF-8']);
   t.same(problemsOf(Buffer.from(`\uFEFF${text}`)), [], 'a byte order mark is accepted');
   for (const bytes of [[0xc0, 0xaf], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80], [0xe2, 0x82], [0x80]])
     t.match(
