@@ -269,6 +269,26 @@ test('nothing hidden goes out, in whatever text of a document it stands', async 
     );
 });
 
+test('a label or a message that can be blank', async (t) => {
+  const blank = ': is values alone, and they can be blank: add words';
+  const after = (min: number, node: string) =>
+    documentOf(`ask: Hi\nanswer: { kind: text, min: ${min}, max: 5 }\nsave: n\nto: c`).replace(
+      '  b:\n',
+      `  c:\n${node}\n  b:\n`,
+    );
+  const label = (words: string, set = '') =>
+    `    choose: Hello\n    options:\n      - { key: 1, label: "${words}", to: b${set} }`;
+  const send =
+    '    choose: Hello\n    options:\n      - { key: 1, label: Go, to: [{ to: b, effects: [{ sms: { text: "{n}" } }] }] }';
+  t.same(problemsOf(after(0, label('{n}'))), [`m.yaml:12: nodes.c.options.0.label${blank}`]);
+  t.same(problemsOf(after(1, label('{n}', ', set: { n: "" }'))), [
+    `m.yaml:12: nodes.c.options.0.label${blank}`,
+  ]);
+  t.same(problemsOf(after(0, send)), [`m.yaml:12: nodes.c.options.0.to.0.effects.0.sms.text${blank}`]);
+  t.same(problemsOf(after(1, label('{n}'))), []);
+  t.same(problemsOf(after(0, label('For {n}'))), []);
+});
+
 test('a comment behind a text is refused, because its writer may have meant it as text', async (t) => {
   const cut = (line: number, path: string, comment: string) =>
     `m.yaml:${line}: ${path}: what follows # is a comment, and "${comment}" is not shown: put all of the text in quotes, or the comment on a line of its own`;

@@ -24,7 +24,7 @@ export function textSlips(menu: Menu): TextSlip[] {
   const values = [...valuesOf(menu)].flatMap(({ path, value }): TextSlip[] =>
     value.includes('\n') ? [{ path, problem: BROKEN }] : [],
   );
-  return [...texts, ...values];
+  return [...texts, ...values, ...blankTexts(menu)];
 }
 
 /** Where the texts of a document stand, those of each language by themselves. */
@@ -35,6 +35,32 @@ export function textPaths(menu: Menu): PropertyKey[][] {
 }
 
 const BROKEN = 'holds a line break: write it on one line, without | or >';
+
+/**
+ * Says which labels and messages can be blank: those that are values alone, where each of these was typed into an answer
+ * that may be empty, or is set to nothing.
+ */
+function blankTexts(menu: Menu): TextSlip[] {
+  const typed = nodesOf(menu).flatMap(([, node]) =>
+    'ask' in node && node.save !== undefined && node.answer.kind === 'text' && node.answer.min === 0
+      ? [node.save]
+      : [],
+  );
+  const set = [...valuesOf(menu)]
+    .filter(({ value }) => isBlank(value))
+    .map(({ path }) => String(path.at(-1)));
+  const empty = new Set([...typed, ...set]);
+  return [...textsOf(menu)].flatMap(({ path, text, line }) =>
+    wordings(text).flatMap(([language, wording]): TextSlip[] => {
+      const values = placeholdersIn(wording);
+      const isMessage = path.at(-1) === 'text' && path.at(-2) === 'sms';
+      if ((!line && !isMessage) || values.length === 0 || !values.every(({ name }) => empty.has(name)))
+        return [];
+      if (!isBlank(wording.replaceAll(/\{[^}]*\}/g, ''))) return [];
+      return [{ path: [...path, ...language], problem: 'is values alone, and they can be blank: add words' }];
+    }),
+  );
+}
 
 /** Last words that are values and nothing else: where all of them are empty the END would be. */
 export function blankEnds(menu: Menu): Finding[] {
