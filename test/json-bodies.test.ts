@@ -117,7 +117,7 @@ t.test('routes', async (t) => {
     date: '2026-03-04 10:30:00',
   };
   t.match(await say('/sms/twoway', { ...message, linkId: null }), { status: 200, outcome: 'stored' });
-  t.match(await say('/sms/twoway', { ...message, from: 4 }), { outcome: 'rubbish', fault: ['from'] });
+  t.match(await say('/sms/twoway', { ...message, from: [4] }), { outcome: 'rubbish', fault: ['from'] });
   t.match(await say('/sms/opt-out', { phoneNumber: 'Ann' }), {
     outcome: 'rubbish',
     fault: ['phoneNumber'],

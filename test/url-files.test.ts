@@ -26,7 +26,7 @@ async function places(t: Test): Promise<[string, RegExp][]> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(socket, resolve));
   t.teardown(() => new Promise((resolve) => server.close(resolve)));
-  const tls = 'postgres://u:hush@127.0.0.1:1/x?sslmode=require&';
+  const tls = 'postgres://user:hush@127.0.0.1:1/x?sslmode=require&';
   return [
     [
       `${tls}sslrootcert=/nowhere.pem`,
@@ -44,8 +44,8 @@ async function places(t: Test): Promise<[string, RegExp][]> {
       'postgres:///x?host=/nowhere&user=u',
       /the host \/nowhere is not there: write the directory of the socket/,
     ],
-    ['postgres://u:hush@%2Fnowhere/x', /the host \/nowhere is not there/],
-    ['postgres://u:hush@/x?host=/nowhere', /the host \/nowhere is not there/],
+    ['postgres://user:hush@%2Fnowhere/x', /the host \/nowhere is not there/],
+    ['postgres://user:hush@/x?host=/nowhere', /the host \/nowhere is not there/],
     [`postgres:///x?host=${socket}&user=u`, /5432 is the socket itself: write the directory/],
     [`postgres:///x?host=${junk}&user=u`, /junk\.pem is not a directory: write the directory/],
   ];
