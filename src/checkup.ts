@@ -151,7 +151,7 @@ function examinePlace(dataDir: string): Finding {
   } catch {
     return failed(`embedded, and cannot be made in ${dataDir}: ${place} cannot be written`);
   }
-  // Root may write everywhere, and nobody can make anything there.
+  // Access checks say that root may write there, but the kernel lets no process create a file.
   if (KERNEL.includes(statfsSync(place).type))
     return failed(`embedded, and cannot be made in ${dataDir}: ${place} is a file system of the kernel's`);
   return ok('database', `embedded; the first start makes it in ${dataDir}`);

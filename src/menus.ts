@@ -224,7 +224,7 @@ export function parseMenu(source: string | Uint8Array, file: string, known: Know
     const comment = yaml.commentBehind(path);
     return comment === undefined ? [] : [{ path, problem: commentProblem(comment) }];
   });
-  const texts = [...textSlips(menu), ...cut].map(
+  const texts = [...textSlips(menu, known), ...cut].map(
     ({ path, problem }) => `${file}${yaml.lineOf(path)}: ${path.join('.')}: ${problem}`,
   );
   if (texts.length > 0) return { problems: texts };

@@ -7,7 +7,7 @@ import { bind } from './bindings.ts';
 import { type Config, type Operator, SCOPES } from './config.ts';
 import { within } from './db/sql.ts';
 import { airtimeDelivery } from './effects/buy-airtime.ts';
-import { EFFECTS, NEED_PHONE, QUIET } from './effects/effect.ts';
+import { EFFECT_RULES } from './effects/effect.ts';
 import { taskDelivery, tellUntold } from './effects/open-task.ts';
 import { smsDelivery } from './effects/sms.ts';
 import { tradeDelivery } from './effects/trade.ts';
@@ -51,7 +51,7 @@ const JSON_SERVICE = 'invest';
 
 /** What the document of a service may name. */
 export function knownOf(service: string): Known {
-  return { facts: SHAPES[service] ?? {}, effects: EFFECTS, needPhone: NEED_PHONE, quiet: QUIET };
+  return { facts: SHAPES[service] ?? {}, ...EFFECT_RULES };
 }
 
 /** What a test may pass in where a process uses the production value. */

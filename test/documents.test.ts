@@ -3,13 +3,14 @@ import { join } from 'node:path';
 import { test } from 'tap';
 import { CheckedMenus } from '../src/checked-menus.ts';
 import { readConfig } from '../src/config.ts';
+import { readAnswer } from '../src/flow/answer.ts';
 import { fill, fillLines, fillShown } from '../src/flow/format.ts';
 import { Menu } from '../src/flow/menu.ts';
 import type { Known } from '../src/flow/plan.ts';
 import { screenText } from '../src/flow/screen.ts';
 import type { Step, World } from '../src/flow/state.ts';
 import { begin } from '../src/flow/step.ts';
-import { type MenuError, parseMenu, readMenus } from '../src/menus.ts';
+import { type MenuError, Menus, parseMenu, readMenus } from '../src/menus.ts';
 import { RepliesError, readReplies } from '../src/sms/replies.ts';
 import { temporaryDirectory } from './support/gateway.ts';
 import fc from './support/property.ts';
@@ -19,6 +20,7 @@ import fc from './support/property.ts';
 const KNOWN: Known = {
   facts: { goods: { values: { name: 20, price: 6 }, rows: 3 } },
   effects: { sms: ['text'], logIn: [] },
+  messages: new Map([['sms', ['text']]]),
 };
 
 /** A document whose first node is the given lines, from line 5 on. */
@@ -267,6 +269,24 @@ test('nothing hidden goes out, in whatever text of a document it stands', async 
       /^m\.yaml:8: the line holds /,
       `U+${raw.charCodeAt(0)}`,
     );
+});
+
+test('a pattern that takes unbounded time is refused, and a session that is pinned to one goes on', async (t) => {
+  const asked = (pattern: string) =>
+    documentOf(
+      `ask: Hi\nanswer: { kind: pattern, pattern: "${pattern}", max: 9, sample: ab }\nsave: x\nto: b`,
+    );
+  t.match(problemsOf(asked('(?=a)ab')), [
+    /^m\.yaml:\d+: a: the pattern cannot be checked in bounded time: write it/,
+  ]);
+  const read = parseMenu(asked('a?ab'), 'm.yaml', KNOWN);
+  t.ok(read.menu, 'another one is sound');
+  const stored = JSON.parse(JSON.stringify(read.menu).replace('a?ab', '(?=a)ab'));
+  const menus = await Menus.open({ store: async () => 1, load: async () => stored }, []);
+  const pinned = await menus.pinned(2);
+  t.match(pinned.nodes.a, { answer: { pattern: '(?=a)ab' } }, 'a document that was published before');
+  const { answer } = pinned.nodes.a as { answer: Parameters<typeof readAnswer>[0] };
+  t.equal(readAnswer(answer, 'ab', ''), 'ab');
 });
 
 test('a label or a message that can be blank', async (t) => {

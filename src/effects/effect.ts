@@ -1,4 +1,5 @@
 import type { Db } from '../db/db.ts';
+import type { Messages } from '../flow/plan.ts';
 
 /** What an effect knows when it is committed. */
 export type Committing = {
@@ -48,3 +49,14 @@ export const NEED_PHONE: ReadonlySet<string> = new Set([
 
 /** Those that nobody who holds the phone later can see: private documents may name no others. */
 export const QUIET: ReadonlySet<string> = new Set(['openTask']);
+
+/** Their arguments that are sent as SMS. */
+export const MESSAGES: Messages = new Map([
+  ['sms', ['text']],
+  ['buyAirtime', ['sent', 'failed']],
+  ['buyStock', ['filled', 'rejected']],
+  ['sellStock', ['filled', 'rejected']],
+]);
+
+/** All that the check of a document knows of effects. */
+export const EFFECT_RULES = { effects: EFFECTS, needPhone: NEED_PHONE, quiet: QUIET, messages: MESSAGES };

@@ -36,3 +36,14 @@ export function textsIn(node: Node): Text[] {
     ...effects.flatMap((effect) => Object.values(effect).flatMap((args): Text[] => Object.values(args))),
   ];
 }
+
+/**
+ * Returns an error where a text lacks a language. `key`: under which the text stands in the document, where it is one of
+ * the engine's own.
+ */
+export function untranslated(node: string, text: Text, language: string, key?: string): Finding[] {
+  if (typeof text === 'string' || language in text) return [];
+  const [spoken, words] = Object.entries(text)[0] ?? ['en', ''];
+  const remedy = key === undefined ? 'add it' : `add it, ${key}: { ${spoken}: …, ${language}: … }`;
+  return [error(node, `no ${language} for "${words.slice(0, 30)}": ${remedy}`)];
+}

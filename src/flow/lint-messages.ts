@@ -9,8 +9,6 @@ import { segmentsOf } from './text.ts';
 const MANY_SEGMENTS = 4;
 /** The last one that is sent (src/store/messages.ts); an operator's message has the same limit. */
 const MOST_SEGMENTS = 10;
-/** Arguments of effects that are sent as SMS: of `sms`, `buyAirtime`, and the trades. */
-const MESSAGES = ['text', 'sent', 'failed', 'filled', 'rejected'];
 
 /**
  * Measures the messages of effects with every value in them at its longest. Warns of more than 4 SMS, and refuses more
@@ -20,7 +18,9 @@ export function messages(menu: Menu, known: Known): Finding[] {
   const stateAt = worstStates(menu, known);
   const world = worstWorld(known);
   return nodesOf(menu).flatMap(([name, node]) => {
-    const texts = waysFrom(node).flatMap(({ effects }) => (effects ?? []).flatMap(argumentsOf));
+    const texts = waysFrom(node).flatMap(({ effects }) =>
+      (effects ?? []).flatMap((effect) => messagesOf(effect, known)),
+    );
     return menu.languages.flatMap((language) =>
       texts.flatMap((text): Finding[] => {
         const taken = segmentsOf(fill(inLanguage(text, language), scopeOf(stateAt(name, language), world)));
@@ -34,8 +34,8 @@ export function messages(menu: Menu, known: Known): Finding[] {
   });
 }
 
-function argumentsOf(effect: Record<string, Record<string, Text>>): Text[] {
-  return Object.values(effect).flatMap((args) =>
-    MESSAGES.flatMap((name) => (args[name] === undefined ? [] : [args[name]])),
+function messagesOf(effect: Record<string, Record<string, Text>>, { messages = new Map() }: Known): Text[] {
+  return Object.entries(effect).flatMap(([kind, args]) =>
+    (messages.get(kind) ?? []).flatMap((name) => (args[name] === undefined ? [] : [args[name]])),
   );
 }

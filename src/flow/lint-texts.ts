@@ -2,6 +2,7 @@ import { error, type Finding, nodesOf } from './finding.ts';
 import { placeholdersIn } from './format.ts';
 import { type Menu, NODE_KINDS, type Node, optionsOf, type Text, type To, waysOf, wordsOf } from './menu.ts';
 import { isBlank } from './outgoing.ts';
+import type { Known, Messages } from './plan.ts';
 
 /** A text of a document, and where it stands. `line`: it is one line of a screen, and a further one would be an option. */
 export type Placed = { path: PropertyKey[]; text: Text; line: boolean };
@@ -13,7 +14,7 @@ export type TextSlip = { path: PropertyKey[]; problem: string };
  * Says which texts would show nothing, and which lines of a screen have a line break in them: a label `Pay\n9. Free`
  * makes an option that does not exist.
  */
-export function textSlips(menu: Menu): TextSlip[] {
+export function textSlips(menu: Menu, { messages = new Map() }: Pick<Known, 'messages'> = {}): TextSlip[] {
   const texts = [...textsOf(menu)].flatMap(({ path, text, line }) =>
     wordings(text).flatMap(([language, wording]): TextSlip[] => {
       const at = [...path, ...language];
@@ -24,7 +25,7 @@ export function textSlips(menu: Menu): TextSlip[] {
   const values = [...valuesOf(menu)].flatMap(({ path, value }): TextSlip[] =>
     value.includes('\n') ? [{ path, problem: BROKEN }] : [],
   );
-  return [...texts, ...values, ...blankTexts(menu)];
+  return [...texts, ...values, ...blankTexts(menu, messages)];
 }
 
 /** Where the texts of a document stand, those of each language by themselves. */
@@ -40,7 +41,7 @@ const BROKEN = 'holds a line break: write it on one line, without | or >';
  * Says which labels and messages can be blank: those that are values alone, where each of these was typed into an answer
  * that may be empty, or is set to nothing.
  */
-function blankTexts(menu: Menu): TextSlip[] {
+function blankTexts(menu: Menu, messages: Messages): TextSlip[] {
   const typed = nodesOf(menu).flatMap(([, node]) =>
     'ask' in node && node.save !== undefined && node.answer.kind === 'text' && node.answer.min === 0
       ? [node.save]
@@ -53,7 +54,7 @@ function blankTexts(menu: Menu): TextSlip[] {
   return [...textsOf(menu)].flatMap(({ path, text, line }) =>
     wordings(text).flatMap(([language, wording]): TextSlip[] => {
       const values = placeholdersIn(wording);
-      const isMessage = path.at(-1) === 'text' && path.at(-2) === 'sms';
+      const isMessage = messages.get(String(path.at(-2)))?.includes(String(path.at(-1))) === true;
       if ((!line && !isMessage) || values.length === 0 || !values.every(({ name }) => empty.has(name)))
         return [];
       if (!isBlank(wording.replaceAll(/\{[^}]*\}/g, ''))) return [];

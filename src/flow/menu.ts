@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { patternProblem } from './pattern.ts';
+import { isRegExp } from './pattern.ts';
 import { SEPTET_BUDGET, SEPTET_LIMIT } from './text.ts';
 import { folded } from './typed.ts';
 
@@ -53,7 +53,7 @@ const Option = z.strictObject({
   to: To,
   /** Values that the choice keeps in the session. */
   set: z.record(Name, z.string()).optional(),
-  /** Only whoever has been shown the screen may choose it: no walk passes it (docs/contract.md section 1). */
+  /** It can be chosen only on a screen that was sent: no walk passes it (docs/contract.md section 1). */
   seen: z.boolean().optional(),
   /** The session goes on in this language; the next dial knows nothing of it. */
   language: Language.optional(),
@@ -77,11 +77,6 @@ const Choose = z.strictObject({
 /** CON: something to read, with ways onward. */
 const Say = z.strictObject({ say: Text, facts, options: Options });
 
-const Pattern = z.string().superRefine((pattern, context) => {
-  const message = patternProblem(pattern);
-  if (message !== undefined) context.addIssue({ code: 'custom', message });
-});
-
 /**
  * What may be typed. Secrets (`pin`, `newPin`, `pinAgain`) never reach the core: the shell hands it a
  * verdict instead, which ways ask for as `verdict`.
@@ -99,7 +94,7 @@ const Answer = z.discriminatedUnion('kind', [
   /** What a regular expression matches from its first to its last character. */
   z.strictObject({
     kind: z.literal('pattern'),
-    pattern: Pattern,
+    pattern: z.string().refine(isRegExp, 'is no regular expression'),
     max: z.int().min(1).max(160),
     /** An answer that matches, for the checks. */
     sample: z.string().min(1),
@@ -179,7 +174,7 @@ export const Menu = z.strictObject({
   /** Callers who are known by no phone, a partner's customers, may use it where this is false. */
   needsPhone: z.boolean().default(true),
   /**
-   * Leaves no trace for whoever holds the phone next (docs/contract.md section 7): no message, no resume offer, no
+   * The service leaves no trace on a phone that is lent or lost (docs/contract.md section 7): no message, no resume offer, no
    * remembered language; and operators' look at a session shows neither number nor screen.
    */
   private: z.boolean().default(false),
@@ -207,7 +202,7 @@ export const Menu = z.strictObject({
     .prefault({}),
   more: Text.default({ en: 'More', fr: 'Suite' }),
   previous: Text.default({ en: 'Previous', fr: 'Avant' }),
-  /** Whoever was cut off is asked for so many seconds whether to go on (decision 25); off where absent. */
+  /** Seconds in which a subscriber who was cut off and dials again is asked whether to go on (decision 25). Absent: never. */
   resume: z.int().min(30).max(86_400).optional(),
   cutOff: Text.default({ en: 'You were cut off.', fr: 'Vous avez été coupé.' }),
   goOn: Text.default({ en: 'Continue', fr: 'Continuer' }),

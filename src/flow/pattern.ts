@@ -5,16 +5,19 @@ import { RE2JS } from 're2js';
  * exponential time on patterns such as `(a+)+b`: one answer would hold up every other subscriber.
  */
 
-/** Returns what keeps a pattern from being used, or undefined where it can be. */
-export function patternProblem(pattern: string): string | undefined {
+/** Returns whether a pattern is a regular expression at all. */
+export function isRegExp(pattern: string): boolean {
   try {
     new RegExp(pattern, 'u');
+    return true;
   } catch {
-    return 'is no regular expression';
+    return false;
   }
-  return linear(pattern) === undefined
-    ? 'cannot be checked in bounded time: write it without look-ahead, look-behind, back-references and repeats above 1000 (the syntax of RE2)'
-    : undefined;
+}
+
+/** Returns whether every answer is matched in a time that its length bounds. */
+export function isBounded(pattern: string): boolean {
+  return linear(pattern) !== undefined;
 }
 
 /** Returns whether a pattern matches a text from its first to its last character. */

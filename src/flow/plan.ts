@@ -28,7 +28,12 @@ export type Known = {
   needPhone?: ReadonlySet<string>;
   /** Effects that leave no trace on the phone: the only ones of a private document. */
   quiet?: ReadonlySet<string>;
+  /** Arguments of effects that are sent as SMS. */
+  messages?: Messages;
 };
+
+/** By effect: the names of its arguments that are sent as SMS. */
+export type Messages = ReadonlyMap<string, readonly string[]>;
 
 /** The verdicts on each kind of secret. */
 export const VERDICTS: Readonly<Record<string, readonly string[]>> = {

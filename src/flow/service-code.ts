@@ -9,7 +9,7 @@ export type Route = { service: string; code?: string; through: string[] };
 /** The codes in service, by their segments: `*384*1#` is `384`, `1`. */
 export type ServiceCodes = { codes: ReadonlyMap<string, string>; fallback: string };
 
-/** Where codes lead that nobody has set otherwise (docs/contract.md section 8). */
+/** The service of each code unless SERVICES says otherwise (docs/contract.md section 8). */
 export const USUAL_CODES: ReadonlyMap<string, string> = new Map([
   ['*1234#', 'ixo'],
   ['*123#', 'demo'],

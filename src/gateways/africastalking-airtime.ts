@@ -3,8 +3,8 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
+import { CallbackPhone, textOrInteger, wordInAnyCase } from './callback-fields.ts';
 import { acknowledge, CALLBACK_BYTES, inWords, noteFailure } from './callbacks.ts';
-import { oneOf, SaidPhone, written } from './said.ts';
 import { ANSWER_MS, dropped, refuseOthers } from './screens.ts';
 
 /** What the provider says of an order when it knows; `authenticated`: by a way that only the provider has. */
@@ -32,16 +32,16 @@ const VALIDATION = '/airtime/validation';
 
 /** `{ phoneNumber, description, status, requestId, discount, value }`; what is not here is dropped. */
 const Status = z.object({
-  phoneNumber: SaidPhone,
-  status: oneOf(['Success', 'Failed']),
-  requestId: written(z.string().regex(/^[!-~]{1,100}$/)),
+  phoneNumber: CallbackPhone,
+  status: wordInAnyCase(['Success', 'Failed']),
+  requestId: textOrInteger(z.string().regex(/^[!-~]{1,100}$/)),
   value: dropped(z.string().max(40)),
 });
 
 /** `{ transactionId, phoneNumber, sourceIpAddress, currencyCode, amount }`; some write `currency`. */
 const Validation = z
   .object({
-    phoneNumber: SaidPhone,
+    phoneNumber: CallbackPhone,
     currencyCode: z.string().optional(),
     currency: z.string().optional(),
     amount: z.union([z.string(), z.number().transform(String)]),

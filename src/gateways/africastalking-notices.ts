@@ -3,8 +3,8 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Notice, TakeNotice } from '../flow/notice.ts';
+import { CallbackPhone, textOrInteger } from './callback-fields.ts';
 import { acknowledge, CALLBACK_BYTES, inWords, toIso, whole } from './callbacks.ts';
-import { SaidPhone } from './said.ts';
 import { ANSWER_MS, dropped, refuseOthers, UssdRequest } from './screens.ts';
 
 const ROUTE = '/ussd/status';
@@ -45,10 +45,8 @@ const Status = z.object({
     .pipe(z.string())
     .meta({ description: 'yyyy-MM-dd HH:mm:ss in UTC, or ISO 8601.', example: '2025-09-29 12:00:00' }),
   ...UssdRequest.pick({ sessionId: true, serviceCode: true }).shape,
-  phoneNumber: SaidPhone,
-  status: z
-    .union([z.string(), z.int().transform(String)])
-    .transform(statusOf)
+  phoneNumber: CallbackPhone,
+  status: textOrInteger(z.string().transform(statusOf))
     .pipe(z.string())
     .meta({ description: 'Success, Incomplete, Failed, or another word.', example: 'Success' }),
   networkCode: whole(999_999_999, 'MCC and MNC of the network.'),

@@ -3,8 +3,8 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
+import { CallbackPhone, phoneIn, textOrInteger, wordInAnyCase } from './callback-fields.ts';
 import { acknowledge, CALLBACK_BYTES, type CallbackFacts, inWords, toIso, whole } from './callbacks.ts';
-import { oneOf, phoneIn, SaidPhone, written } from './said.ts';
 import { ANSWER_MS, dropped, refuseOthers } from './screens.ts';
 
 /** A message that came in; `msisdn` where it is from a phone, `quotes` where its answer may quote it. */
@@ -53,7 +53,7 @@ export type SmsCallbackParts = {
     deadline: Deadline,
   ): Promise<'stored' | 'repeated'>;
   pseudonym(msisdn: string): string;
-  /** In production nothing is quoted to whoever anybody could have named (decision 29). */
+  /** In production nothing is quoted to a phone that an unauthenticated callback names (decision 29). */
   production: boolean;
 };
 
@@ -76,7 +76,7 @@ const MESSAGE_BYTES = 256 * 1024;
 
 const ACCEPTED = ['application/json', 'application/x-www-form-urlencoded'];
 
-const Given = written(z.string().min(1));
+const Given = textOrInteger(z.string().min(1));
 
 const Message = z.object({
   linkId: dropped(z.string().regex(/^[!-~]{1,100}$/)).meta({
@@ -99,35 +99,34 @@ const Reason = dropped(
 );
 
 const Report = z.object({
-  id: written(z.string().regex(/^[!-~]{1,100}$/)),
-  status: oneOf(STATUSES),
-  phoneNumber: SaidPhone,
+  id: textOrInteger(z.string().regex(/^[!-~]{1,100}$/)),
+  status: wordInAnyCase(STATUSES),
+  phoneNumber: CallbackPhone,
   networkCode: whole(999_999_999, 'MCC and MNC of the network.'),
   failureReason: Reason.meta({ description: 'Why it failed, in one word.' }),
 });
 
 const OptOut = z.object({
   // A person said no: that is kept whatever else is missing or cannot be read.
-  senderId: z
-    .union([z.string(), z.int().transform(String)])
+  senderId: textOrInteger(z.string())
     .catch('')
     .transform((sender) => sender.toWellFormed().trim())
     .meta({
       description: 'Of whom the phone wants nothing more. Without one it wants nothing more of anyone.',
       example: 'MyBrand',
     }),
-  phoneNumber: SaidPhone,
+  phoneNumber: CallbackPhone,
 });
 
 const Subscription = z.object({
-  phoneNumber: SaidPhone,
-  shortCode: written(z.string().regex(/^\d{3,8}$/)),
+  phoneNumber: CallbackPhone,
+  shortCode: textOrInteger(z.string().regex(/^\d{3,8}$/)),
   keyword: z
     .string()
     .regex(/^\P{C}{1,40}$/u)
     .refine((keyword) => keyword.trim() !== '')
     .refine((keyword) => !/\d{6}/.test(keyword)),
-  updateType: oneOf(['addition', 'deletion']),
+  updateType: wordInAnyCase(['addition', 'deletion']),
 });
 
 const AGAIN = z.string().describe('Not kept: it is to be sent again');

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Deadline } from '../flow/heard.ts';
 import { isSameSecret } from '../http/same-secret.ts';
+import { textOrInteger, withPlus } from './callback-fields.ts';
 import { inWords, noteFailure, tooMany } from './callbacks.ts';
 import { ANSWER_MS, refuseOthers } from './screens.ts';
 
@@ -16,10 +17,7 @@ const CALLBACKS = ['Yes', 'No'] as const;
 
 /** The number of an option, as a number or as text, and what it stands for. */
 const option = <const T extends string>(names: readonly T[]) =>
-  z
-    .union([z.int(), z.string()])
-    .transform(String)
-    .pipe(z.enum(names.map((_, index) => String(index + 1))))
+  textOrInteger(z.enum(names.map((_, index) => String(index + 1))))
     .transform((number) => names[Number(number) - 1] as T)
     .meta({ description: names.map((name, index) => `${index + 1} ${name}`).join(', ') });
 
@@ -27,13 +25,15 @@ const option = <const T extends string>(names: readonly T[]) =>
  * A number in E.164. A form whose plus was not written as `%2B` has a space there, and JSON may have a number. Without
  * a plus it has at least 11 digits: fewer are a number of some country only, and somebody else would be called.
  */
-const From = z
-  .union([z.int().positive().transform(String), z.string()])
-  .pipe(z.string().regex(/^([+ ][1-9]\d{6,14}|[1-9]\d{10,14})$/))
-  .transform((number) => `+${number.replace(/^[+ ]/, '')}`);
+const From = textOrInteger(
+  z
+    .string()
+    .regex(/^([+ ][1-9]\d{6,14}|[1-9]\d{10,14})$/)
+    .transform(withPlus),
+);
 
 /** What was called: a service code, a short code or a number. */
-const To = z.union([z.int().transform(String), z.string()]).pipe(z.string().regex(/^[0-9*#+]{1,40}$/));
+const To = textOrInteger(z.string().regex(/^[0-9*#+]{1,40}$/));
 
 const Posted = z.object({
   from_number: From.meta({ description: 'Who is to be called, E.164.' }),

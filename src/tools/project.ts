@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
-import { EFFECTS, NEED_PHONE, QUIET } from '../effects/effect.ts';
+import { EFFECT_RULES } from '../effects/effect.ts';
 import type { Known } from '../flow/plan.ts';
 import { type Parsed, readService, serviceFolders } from '../menus.ts';
 import { SHAPES } from '../services/facts.ts';
@@ -42,7 +42,7 @@ function servicesAt(place: string): { folder: string; services: string[] } {
 
 /** What the document of a service may name. */
 export function knownOf(service: string): Known {
-  return { facts: SHAPES[service] ?? {}, effects: EFFECTS, needPhone: NEED_PHONE, quiet: QUIET };
+  return { facts: SHAPES[service] ?? {}, ...EFFECT_RULES };
 }
 
 /** Ends a tool whose output nobody reads any further, as `head` does: they have what they wanted. */

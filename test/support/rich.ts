@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { EFFECTS } from '../../src/effects/effect.ts';
+import { EFFECTS, MESSAGES } from '../../src/effects/effect.ts';
 import type { Known } from '../../src/flow/plan.ts';
 import { SHAPES } from '../../src/services/facts.ts';
 
@@ -12,6 +12,7 @@ export const RICH_KNOWN: Known = {
     owner: { values: { name: 30 } },
     sms: { values: { room: 3 } },
   },
+  messages: MESSAGES,
   effects: { ...EFFECTS, repay: ['loan', 'amount'], send: ['to', 'note'] },
 };
 
