@@ -3,13 +3,15 @@
  * that a machine can read. docs/testing.md has the commands.
  *
  *   npm test                                     every file outside test/long
- *   npm test -- test/turn.test.ts                these files
+ *   npm test -- test/turn.test.ts test/flow      these files, and those of these folders
  *   npm test -- test/turn.test.ts --grep=replay  the tests whose name has this word
+ *   npm test -- --shuffle=7                       in an order that the number decides
  *   npm run test:long                            test/long, and every file that scales, at full size
  *   npm test -- --jobs=1 --times                 one file after the other, and the time of each
  *   npm run test:watch -- test/turn.test.ts      again whenever the file or what it imports changes
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { chmodSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -82,7 +84,7 @@ try {
   options = readOptions(process.argv.slice(2));
 } catch (error) {
   console.error(
-    `${(error as Error).message}\nnpm test -- [file …] [--grep=word] [--jobs=N] [--timeout=seconds]`,
+    `${(error as Error).message}\nnpm test -- [file …] [--grep=word] [--jobs=N] [--timeout=seconds] [--shuffle=N]`,
   );
   process.exit(2);
 }
@@ -145,7 +147,16 @@ function readOptions(words: string[]): Options {
   const { values, positionals } = parseArgs({
     args: words,
     allowPositionals: true,
-    options: { grep: text, jobs: text, timeout: text, long: flag, watch: flag, times: flag, again: flag },
+    options: {
+      grep: text,
+      jobs: text,
+      timeout: text,
+      shuffle: text,
+      long: flag,
+      watch: flag,
+      times: flag,
+      again: flag,
+    },
   });
   const { grep, long, watch, times, again } = values;
   const number = (name: string, given: string | undefined, otherwise: number) => {
@@ -153,10 +164,16 @@ function readOptions(words: string[]): Options {
     if (!/^[1-9]\d{0,4}$/.test(given)) throw new Error(`--${name}=${given}: a whole number from 1 to 99999`);
     return Number(given);
   };
-  const files = positionals.length > 0 ? positionals : chosenFiles(long);
+  const named = positionals.flatMap((name) => {
+    const inside = globSync(join(name, '**', '*.test.ts'), { cwd: root }).sort();
+    return inside.length > 0 ? inside : [name];
+  });
+  const inOrder = named.length > 0 ? named : chosenFiles(long);
+  const seed = values.shuffle === undefined ? undefined : number('shuffle', values.shuffle, 1);
+  const files = seed === undefined ? inOrder : shuffled(inOrder, seed);
   const missing = files.filter((file) => globSync(file.split(ONLY)[0] ?? '', { cwd: root }).length === 0);
   if (missing.length > 0) throw new Error(`${missing.join(', ')}: no such test file`);
-  if (watch && positionals.length !== 1) throw new Error('test:watch: name one test file');
+  if (watch && files.length !== 1) throw new Error('test:watch: name one test file');
   return {
     files,
     long,
@@ -188,6 +205,12 @@ function chosenFiles(long: boolean): string[] {
     : all.filter((file) => !isLong(file));
   const rank = (file: string) => SLOW_FIRST.findIndex((name) => file.includes(name)) + 1 || 99;
   return chosen.sort((one, other) => rank(one) - rank(other));
+}
+
+/** Returns the files in an order that the seed alone decides. */
+function shuffled(files: string[], seed: number): string[] {
+  const place = (file: string) => createHash('sha256').update(`${seed}\0${file}`).digest('hex');
+  return files.toSorted((one, other) => (place(one) < place(other) ? -1 : 1));
 }
 
 /** Migrates the template: our tables and the queue's. */
