@@ -85,10 +85,15 @@ export class Stage {
   }
 
   /** A gateway on a database; gateways of different names on one database are instances of one service. */
-  gateway(database = 'ours', cluster: Cluster = 'own disk', instance = 'first'): Promise<Server> {
+  gateway(
+    database = 'ours',
+    cluster: Cluster = 'own disk',
+    instance = 'first',
+    main = MAIN,
+  ): Promise<Server> {
     return this.#once(`${instance} on ${database} on ${cluster}`, async () => {
       const url = await this.#database(database, cluster);
-      return this.#run([...this.#profiling(), MAIN], {
+      return this.#run([...this.#profiling(), main], {
         NODE_ENV: 'production',
         DATABASE_URL: url,
         PIN_ENCRYPTION_KEY: KEY,

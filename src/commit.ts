@@ -5,6 +5,7 @@ import type { EffectKind } from './effects/effect.ts';
 import { Outcome } from './flow/dial.ts';
 import type { Answer, Deadline, Heard, Standing } from './flow/heard.ts';
 import type { Memory } from './flow/memory.ts';
+import type { Menu } from './flow/menu.ts';
 import type { Screen } from './flow/screen.ts';
 import type { Course } from './flow/state.ts';
 import type { Heeded, Place } from './hear.ts';
@@ -163,15 +164,15 @@ function rowsOf(
 ): NewTurn[] {
   const { heard, caller } = turn;
   const last = heeded.at(-1) as Heeded;
-  const end = located.text.length;
+  const whole = located.text.length;
   // The whole text is an address too, where the walk stopped early; and the id of the request, where it has one.
   const stops = [
     ...heeded,
-    ...(last.end === end ? [] : [{ ...last, address: place.addressAt(end) }]),
+    ...(last.end === whole ? [] : [{ ...last, end: whole, address: place.addressAt(whole) }]),
     ...(located.alias === undefined ? [] : [{ ...last, address: located.alias }]),
   ];
   const rows = new Map<string, NewTurn>();
-  for (const { address, shown, resume, step } of stops) {
+  for (const { end, address, shown, resume, step } of stops) {
     const name = address.toString('latin1');
     // An empty input on the first screen has no address of its own: it is where the walk began.
     if (rows.has(name) || (parent !== undefined && address.equals(parent))) continue;
@@ -192,7 +193,7 @@ function rowsOf(
       address,
       hop: place.hop + rows.size,
       outcome: OUTCOMES[step.course],
-      node: Object.keys(place.menu.menu.nodes).indexOf(step.screen.node),
+      node: nodeNumber(place.menu.menu, step.screen.node),
       menu: place.menu.id,
       network: heard.networkCode ?? null,
       phone: caller,
@@ -200,7 +201,21 @@ function rowsOf(
       memory,
       asked: located.found.asked,
       ...(located.behind !== undefined && { behind: located.behind }),
+      ...(located.opens === true && { opens: true }),
+      ...(heard.mode === 'cumulative' && { text: located.text.slice(0, end) }),
     });
   }
   return [...rows.values()];
+}
+
+const NODE_NUMBERS = new WeakMap<Menu, Map<string, number>>();
+
+/** The place of a node in its document; -1 for a screen that is no node's. */
+function nodeNumber(menu: Menu, name: string): number {
+  let numbers = NODE_NUMBERS.get(menu);
+  if (numbers === undefined) {
+    numbers = new Map(Object.keys(menu.nodes).map((node, number) => [node, number]));
+    NODE_NUMBERS.set(menu, numbers);
+  }
+  return numbers.get(name) ?? -1;
 }

@@ -1,7 +1,6 @@
-import { CompiledQuery, sql, type Transaction } from 'kysely';
+import { sql } from 'kysely';
 import type { Database } from './db/database.ts';
-import { type Row, type Sql, SqlState, sqlState, within } from './db/sql.ts';
-import type { Tables } from './db/tables.ts';
+import { SqlState, sqlState, within } from './db/sql.ts';
 import { buyAirtime } from './effects/buy-airtime.ts';
 import { changePin } from './effects/change-pin.ts';
 import { createAccount } from './effects/create-account.ts';
@@ -237,23 +236,25 @@ export async function openEngine(database: Database, settings: EngineSettings): 
       openTask: openTask(tasks),
     },
     enqueue: settings.enqueue,
-    transact: (run) => kysely.transaction().execute((tx) => run(tx, sqlOf(tx))),
+    transact: (run) => kysely.transaction().execute((tx) => run(tx, database.within(tx))),
     underLock: (sessionKey, run) =>
       kysely.transaction().execute(async (tx) => {
         await sql`select pg_advisory_xact_lock(hashtextextended(${sessionKey.toString('hex')}, 0))`.execute(
           tx,
         );
         return run({
-          turns: turns.through(sqlOf(tx)),
+          turns: turns.through(database.within(tx)),
           db: tx,
-          transact: (inside) => inside(tx, sqlOf(tx)),
+          transact: (inside) => inside(tx, database.within(tx)),
         });
       }),
   });
   const takeNotice: TakeNotice = (notice, deadline) =>
     within(
       deadline,
-      kysely.transaction().execute((tx) => notices.add(tx, turns.through(sqlOf(tx)), notice, settings.codes)),
+      kysely
+        .transaction()
+        .execute((tx) => notices.add(tx, turns.through(database.within(tx)), notice, settings.codes)),
     );
   const closeSession = async (sessionKey: Buffer, caller: Buffer) => {
     // Whenever it was opened: the moment of the asking is after that.
@@ -262,8 +263,4 @@ export async function openEngine(database: Database, settings: EngineSettings): 
   };
   const sessions = new Sessions(database.sql, box, menus);
   return { ...keeping, takeTurn, takeNotice, menus, switches, sessions, closeSession, pinChecks };
-}
-
-function sqlOf(tx: Transaction<Tables>): Sql {
-  return async (_name, text, values) => (await tx.executeQuery<Row>(CompiledQuery.raw(text, values))).rows;
 }

@@ -2,8 +2,9 @@ import type { Db } from './db/db.ts';
 import { MOST_PIECES, nextPiece, piecesLeft } from './flow/address.ts';
 import type { Deadline, Heard } from './flow/heard.ts';
 import type { Menu } from './flow/menu.ts';
-import type { Facts, Needs, Step, World } from './flow/state.ts';
-import { hearing, isWalkable, secretOf, step, wantsSeeing } from './flow/step.ts';
+import { keepOpening, keepStep, sharedOpening, sharedStep, WatchedWorld } from './flow/shared-steps.ts';
+import type { Facts, Needs, State, Step, Verdict } from './flow/state.ts';
+import { begin, hearing, isWalkable, secretOf, step, wantsSeeing } from './flow/step.ts';
 import type { Judge } from './judge.ts';
 import type { Located } from './locate.ts';
 import type { Resumable } from './resume.ts';
@@ -64,6 +65,8 @@ export async function hearAll(
   place: Place,
   before: Heeded,
 ): Promise<Heeded[] | 'tooMany'> {
+  const shared = place.through ? undefined : oneShared(text, place, before);
+  if (shared !== undefined) return [before, shared];
   const { menu } = place.menu;
   const { caller } = ears;
   const { msisdn } = ears.heard;
@@ -94,7 +97,7 @@ export async function hearAll(
             // Where a gateway sends no accumulated text, two inputs may want one address.
             turn: rowKey(sessionKey, place, ears.digests.below(address, 'input', piece.input)),
           });
-    const next = await withFacts(ears, place.service, (world) => step(menu, state, input, world));
+    const next = await stepOn(ears, place, state, input);
     if (careful && !isWalkable(next.effects)) break;
     const heard: Heeded = { end: piece.end, address, step: next };
     if (next.same || next.effects.length > 0) {
@@ -109,18 +112,51 @@ export async function hearAll(
   return heeded.length - 1 + piecesLeft(text, at) > MOST_PIECES ? 'tooMany' : heeded;
 }
 
+/** One key behind the screen, whose step is shared: however the screen listens, all that is left is that key. */
+function oneShared(text: string, place: Place, { step: { state } }: Heeded): Heeded | undefined {
+  const { from } = place;
+  if (from > 0 && text[from] !== '*') return undefined;
+  const input = text.slice(from > 0 ? from + 1 : 0);
+  const step = input.includes('*') ? undefined : sharedStep(state, input);
+  return step && { end: text.length, address: place.addressAt(text.length), step };
+}
+
+/** The first screen of a document, with its facts. */
+export async function openOn(
+  ears: Ears,
+  { menu, service }: { menu: Menu; service: string },
+  language: string | undefined,
+): Promise<Step> {
+  const shared = sharedOpening(menu, language);
+  if (shared !== undefined) return shared;
+  const { step: first, world } = await withFacts(ears, service, (world) => begin(menu, world, language));
+  keepOpening(menu, language, first, world);
+  return first;
+}
+
+/** One step from a state, with its facts. */
+async function stepOn(ears: Ears, place: Place, state: State, input: string | Verdict): Promise<Step> {
+  const { menu } = place.menu;
+  const { step: next, world } = await withFacts(ears, place.service, (world) =>
+    step(menu, state, input, world),
+  );
+  if (typeof input === 'string') keepStep(menu, state, input, next, world);
+  return next;
+}
+
 /** Steps, and loads what the core asks for until it asks for nothing more. */
-export async function withFacts(
+async function withFacts(
   ears: Ears,
   service: string,
-  run: (world: World) => Step | Needs,
-): Promise<Step> {
+  run: (world: WatchedWorld) => Step | Needs,
+): Promise<{ step: Step; world: WatchedWorld }> {
   const { db, caller, heard, facts: known } = ears;
   const { msisdn } = heard;
   const facts: Record<string, Facts[string]> = {};
   for (;;) {
-    const result = run({ facts, msisdn });
-    if (!('needs' in result)) return result;
+    const world = new WatchedWorld({ facts, msisdn });
+    const result = run(world);
+    if (!('needs' in result)) return { step: result, world };
     const { needs, vars, account } = result;
     for (const name of needs) {
       const fact = known[service]?.[name];

@@ -34,6 +34,8 @@ export type Located = {
   heardDigest?: string;
   /** Nothing was looked up: the turn to follow was recalled, and the insert is to ask whether it may be. */
   behind?: Behind;
+  /** Nothing was looked up: the insert is to ask whether the dial may be opened. */
+  opens?: true;
 };
 
 /** For this long the same input from a gateway without request ids is a repeat (decision 7). */
@@ -121,7 +123,7 @@ export function recall(
   // Behind its separator; more stars may be several inputs.
   if (text.indexOf('*', above === '' ? 0 : above.length + 1) !== -1) return undefined;
   const sessionKey = digests.session(heard.gateway, heard.sessionId);
-  const recalled = turns.recall(sessionKey, () => digests.text(sessionKey, above));
+  const recalled = turns.recall(sessionKey, above, () => digests.text(sessionKey, above));
   if (recalled === undefined) return undefined;
   const addressAt = (end: number) => digests.text(sessionKey, text.slice(0, end));
   return {
@@ -134,6 +136,30 @@ export function recall(
     whole: false,
     addressAt,
     openingAddressAt: addressAt,
+  };
+}
+
+/**
+ * An opening without a look-up: for the first text of a session of which this instance knows no turn. That it has no
+ * dial, and its caller has chosen no language, is presumed; the insert asks (decision 22).
+ */
+export function presumeNew(heard: Heard, { turns, digests, through }: Where): Located | undefined {
+  if (heard.mode !== 'cumulative' || heard.text !== '' || through.length > 0) return undefined;
+  const sessionKey = digests.session(heard.gateway, heard.sessionId);
+  const found = turns.presumeNew(sessionKey);
+  if (found === undefined) return undefined;
+  const addressAt = () => digests.text(sessionKey, '');
+  return {
+    sessionKey,
+    found,
+    known: false,
+    start: true,
+    text: '',
+    from: 0,
+    whole: false,
+    addressAt,
+    openingAddressAt: addressAt,
+    opens: true,
   };
 }
 

@@ -8,9 +8,9 @@ import type { Memory } from './flow/memory.ts';
 import type { Screen } from './flow/screen.ts';
 import { type Route, route, type ServiceCodes } from './flow/service-code.ts';
 import type { Step } from './flow/state.ts';
-import { begin, refused } from './flow/step.ts';
-import { type Ears, type Heeded, hearAll, type Place, withFacts } from './hear.ts';
-import { type Located, locate, recall } from './locate.ts';
+import { refused } from './flow/step.ts';
+import { type Ears, type Heeded, hearAll, openOn, type Place } from './hear.ts';
+import { type Located, locate, presumeNew, recall } from './locate.ts';
 import type { Menus } from './menus.ts';
 import { answerOffer, asksSecret, claimOf, missOffer, offer, type Resumable, resumable } from './resume.ts';
 import { SealError } from './seal/box.ts';
@@ -114,6 +114,9 @@ async function tryTurn(turn: Turn): Promise<Answer | Unheard | 'contested'> {
   const recalled = recall(heard, where);
   const followed = recalled && (await follow(turn, recalled));
   if (followed !== undefined) return followed;
+  const presumed = turn.contested ? undefined : presumeNew(heard, where);
+  const opened = presumed && (await openPresumed(turn, presumed));
+  if (opened !== undefined) return opened;
   const located = await locate(heard, where);
   const { found, turn: known } = located;
   const expired = found.dial !== undefined && found.dial.idle > ttl;
@@ -215,7 +218,7 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
     const step = refused(menu, language ?? menu.languages[0] ?? 'en', SWITCHED_OFF);
     return commit(turn, located, [{ end: 0, address: root, step }], place);
   }
-  const first = await withFacts(turn, place.service, (world) => begin(menu, world, language));
+  const first = await openOn(turn, { menu, service: place.service }, language);
   const opening: Heeded = { end: 0, address: root, step: first };
   if (located.text === '') {
     const earlier = await resumable(turn, menu, turn.caller, turn.ttl);
@@ -226,6 +229,13 @@ async function open(turn: Turn, located: Located, dial: number): Promise<Answer 
   }
   const heeded = located.text === '' ? [opening] : await hearAll(turn, located, place, opening);
   return heeded === 'tooMany' ? TOO_MANY : commit(turn, located, heeded, place);
+}
+
+/** A dial of a session that is presumed to be new. Undefined where it is not, or more is to be known of the caller. */
+async function openPresumed(turn: Turn, located: Located): Promise<Answer | undefined> {
+  if (turn.menus.current(turn.route.service).menu.resume !== undefined) return undefined;
+  const answer = await open(turn, located, 1);
+  return answer === 'contested' ? undefined : answer;
 }
 
 /**
@@ -294,7 +304,7 @@ async function answerOffered(
     return commit(turn, located, [{ end, address, step: missed, resume: at }], place, before.address);
   }
   if (chosen === 'again') {
-    const first = await withFacts(turn, place.service, (world) => begin(menu, world, step.state.language));
+    const first = await openOn(turn, { menu, service: place.service }, step.state.language);
     return commit(turn, located, [{ end, address, step: first }], place, before.address);
   }
   const { state, screen, shown } = chosen.memory();

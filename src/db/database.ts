@@ -1,4 +1,5 @@
 import {
+  CompiledQuery,
   Kysely,
   PGliteAdapter,
   PGliteDriver,
@@ -7,6 +8,7 @@ import {
   PostgresQueryCompiler,
 } from 'kysely';
 import pg from 'pg';
+import { Column } from './column.ts';
 import { openEmbedded } from './embedded.ts';
 import { type Row, type Sql, SqlState, sqlState } from './sql.ts';
 import type { Tables } from './tables.ts';
@@ -51,6 +53,8 @@ export type Database = {
   sql: Sql;
   /** The same for whole batches: own connections, a short lock limit. */
   laneSql: Sql;
+  /** Runs single statements in a transaction that is open. */
+  within(tx: Kysely<Tables>): Sql;
   /** What the queue connects through. */
   boss: { connectionString: string; pooler: Pooler } | { embedded: Embedded };
   /** Runs as the owner of the tables, where one is named; else through the pool. */
@@ -114,6 +118,7 @@ export function openPostgres(
     kysely,
     sql: patiently(statements(single, prepared), statements(pool, prepared)),
     laneSql: statements(lane, prepared),
+    within: (tx) => async (_name, text, values) => raw(tx, text, values),
     boss: { connectionString: url, pooler },
     house,
     asOwner: async (run) => {
@@ -153,7 +158,7 @@ export async function openEmbeddedDatabase(directory?: string): Promise<Database
     // It answers without a turn of the event loop, so a whole request could pass before the next one is even read.
     // Whoever asks at the same time is to be known to have done so.
     await new Promise((resolve) => setImmediate(resolve));
-    return (await pglite.query<Record<string, unknown>>(text, values)).rows;
+    return (await pglite.query<Record<string, unknown>>(text, values.map(asValues))).rows;
   };
   const kysely = new Kysely<Tables>({
     dialect: {
@@ -168,6 +173,7 @@ export async function openEmbeddedDatabase(directory?: string): Promise<Database
     kysely,
     sql,
     laneSql: sql,
+    within: (tx) => async (_name, text, values) => raw(tx, text, values.map(asValues)),
     boss: { embedded: pglite },
     asOwner: (run) => run(kysely),
     house: (lockMs = HOUSE_LOCK_MS) => ({ db: kysely, alone: true, lockMs, close: async () => {} }),
@@ -177,6 +183,15 @@ export async function openEmbeddedDatabase(directory?: string): Promise<Database
       await release();
     },
   };
+}
+
+async function raw(tx: Kysely<Tables>, text: string, values: unknown[]): Promise<Row[]> {
+  return (await tx.executeQuery<Row>(CompiledQuery.raw(text, values))).rows;
+}
+
+/** A column as an array, which the embedded database writes in its own way. */
+function asValues(value: unknown): unknown {
+  return value instanceof Column ? value.values : value;
 }
 
 /**

@@ -19,6 +19,11 @@ export const Outcome = {
 
 export type Outcome = (typeof Outcome)[keyof typeof Outcome];
 
+/** Whether the dial is over after a turn of this outcome. */
+export function hasEnded(outcome: Outcome): boolean {
+  return outcome !== Outcome.invalid && outcome !== Outcome.shown;
+}
+
 /** The newest dial of a session, in milliseconds of the database's clock. */
 export type FoundDial = {
   day: string;

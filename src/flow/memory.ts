@@ -2,6 +2,7 @@ import type { Customer } from './heard.ts';
 import { Lasting } from './lasting.ts';
 import { inLanguage, type Menu, type Node, nodeNamed, optionsOf, wordsOf } from './menu.ts';
 import type { Screen, ScreenOption } from './screen.ts';
+import { isShared } from './shared-steps.ts';
 import type { State } from './state.ts';
 
 /** What a turn's row seals: the session's memory, the reply, and what binds them to the request. */
@@ -36,6 +37,16 @@ const LAYOUT = 2;
 /** A text that stands in the document, word for word: what the dial is pinned to need not be in every row of it. */
 const AS_IN_DOCUMENT = 1;
 
+/** What only some rows have. */
+type Rest = [
+  shownAt: string | null,
+  account: string | null,
+  notice: string | null,
+  heard: string | null,
+  opening: [sessionId: string, msisdn: string, partner?: string, customer?: string] | null,
+  resume: [sessionKey: string, day: string, dial: number, address: string] | null,
+];
+
 /** Positions instead of names, and trailing defaults left out: the row is most of what a turn costs. */
 type Packed = [
   layout: typeof LAYOUT | typeof WRITTEN_OUT,
@@ -52,12 +63,7 @@ type Packed = [
   page: number,
   turns: number,
   items: Record<string, Record<string, string>>,
-  shownAt: string | null,
-  account: string | null,
-  notice: string | null,
-  heard: string | null,
-  opening: [sessionId: string, msisdn: string, partner?: string, customer?: string] | null,
-  resume: [sessionKey: string, day: string, dial: number, address: string] | null,
+  ...rest: Rest,
 ];
 
 /** What a screen says where nothing is filled in, and all of it fits: its words and options as the document has them. */
@@ -66,10 +72,27 @@ type Printed = { words: string; options: ScreenOption[] };
 /** Memory as bytes, to be sealed in a row that names this document; without one every word is written out. */
 export function pack(memory: Memory, menu?: Menu): Buffer {
   const { state, screen, serviceCode, shown, heard, opening, resume } = memory;
+  const rest: Rest = [
+    shown?.toString('base64') ?? null,
+    state.account ?? null,
+    screen.notice ?? null,
+    heard ?? null,
+    opening ? packedOpening(opening) : null,
+    resume
+      ? [resume.sessionKey.toString('base64'), resume.day, resume.dial, resume.address.toString('base64')]
+      : null,
+  ];
+  let length: number = rest.length;
+  while (rest[length - 1] === null) length -= 1;
+  const tail = length === 0 ? '' : `,${itemsOf(rest.slice(0, length))}`;
+  const core = isShared(state) ? sharedCore(state, screen, menu) : itemsOf(coreOf(state, screen, menu));
+  return Buffer.from(`[${LAYOUT},${JSON.stringify(serviceCode)},${core}${tail}]`);
+}
+
+/** The part of `Packed` that follows from the session's state and its screen. */
+function coreOf(state: State, screen: Screen, menu: Menu | undefined): unknown[] {
   const printed = menu && printedOf(menu, screen.node, state.language);
-  const packed: Packed = [
-    LAYOUT,
-    serviceCode,
+  return [
     state.node,
     state.language,
     state.back,
@@ -84,18 +107,23 @@ export function pack(memory: Memory, menu?: Menu): Buffer {
     state.page,
     (state.turns.more ? 1 : 0) + (state.turns.previous ? 2 : 0),
     state.items,
-    shown?.toString('base64') ?? null,
-    state.account ?? null,
-    screen.notice ?? null,
-    heard ?? null,
-    opening ? packedOpening(opening) : null,
-    resume
-      ? [resume.sessionKey.toString('base64'), resume.day, resume.dial, resume.address.toString('base64')]
-      : null,
   ];
-  let length = packed.length;
-  while (packed[length - 1] === null) length -= 1;
-  return Buffer.from(JSON.stringify(packed.slice(0, length)));
+}
+
+/** By screen: a shared state has one, which is an object of its own. */
+const SHARED_CORES = new WeakMap<Screen, string>();
+
+function sharedCore(state: State, screen: Screen, menu: Menu | undefined): string {
+  const known = SHARED_CORES.get(screen);
+  if (known !== undefined) return known;
+  const made = itemsOf(coreOf(state, screen, menu));
+  SHARED_CORES.set(screen, made);
+  return made;
+}
+
+/** The items of a list as JSON, without its brackets. */
+function itemsOf(list: unknown[]): string {
+  return JSON.stringify(list).slice(1, -1);
 }
 
 /**
@@ -197,7 +225,7 @@ function print(menu: Menu, name: string, language: string): Printed {
   };
 }
 
-function packedOpening({ sessionId, msisdn, customer }: NonNullable<Memory['opening']>): Packed[18] {
+function packedOpening({ sessionId, msisdn, customer }: NonNullable<Memory['opening']>): Rest[4] {
   return customer === undefined
     ? [sessionId, msisdn]
     : [sessionId, msisdn, customer.partner, customer.digest.toString('base64')];

@@ -138,24 +138,31 @@ function follow(
   const wanted = ways.flatMap(namesIn).flatMap(factOf);
   const missing = wanted.filter((fact) => world.facts[fact] === undefined);
   if (missing.length > 0) return need(missing, state);
-  const scope = { ...scopeOf(state, world), ...more };
-  const way = ways.find(({ when }) =>
-    Object.entries(when ?? {}).every(([name, condition]) => holds(condition, scope[name], scope)),
-  );
+  const way = ways.find(({ when }) => applies(when, () => ({ ...scopeOf(state, world), ...more })));
   if (way === undefined) return miss(menu, state, menu.invalid, world);
   const next = keep(state, way.set ?? {}, world);
   if ('needs' in next) return next;
   if (way.invalid !== undefined) return miss(menu, next, way.invalid, world, way.to);
-  return travel(menu, next, way, world, { ...scopeOf(next, world), ...more });
+  return travel(menu, next, way, world, more);
 }
 
 /** The session with values that it keeps from now on. */
 function keep(state: State, set: Record<string, string>, world: World): State | Needs {
-  const missing = missingIn(Object.values(set), state, world);
+  const values = Object.values(set);
+  if (values.length === 0) return state;
+  const missing = missingIn(values, state, world);
   if (missing.length > 0) return need(missing, state);
   const scope = scopeOf(state, world);
   const kept = Object.entries(set).map(([name, value]) => [name, fill(value, scope)]);
   return { ...state, vars: { ...state.vars, ...Object.fromEntries(kept) } };
+}
+
+/** Whether all conditions of a way hold; the values are asked for only where there are conditions. */
+function applies(when: Record<string, Condition> | undefined, scopeNow: () => Scope): boolean {
+  const conditions = Object.entries(when ?? {});
+  if (conditions.length === 0) return true;
+  const scope = scopeNow();
+  return conditions.every(([name, condition]) => holds(condition, scope[name], scope));
 }
 
 /** Whether a value is as a condition says. What is no whole number is below nothing. */
@@ -168,11 +175,19 @@ function holds(condition: Condition, value: string | undefined, scope: Scope): b
 }
 
 /** Goes where the way leads, and says what is to happen. */
-function travel(menu: Menu, state: State, way: Way, world: World, scope: Scope): Step | Needs {
+function travel(
+  menu: Menu,
+  state: State,
+  way: Way,
+  world: World,
+  more: Record<string, string>,
+): Step | Needs {
+  if (way.effects === undefined || way.effects.length === 0) return go(menu, state, way.to, world);
   const effects = (way.effects ?? []).flatMap((effect) => Object.entries(effect));
   const args = effects.flatMap(([, args]) => Object.values(args));
   const missing = missingIn(args, state, world);
   if (missing.length > 0) return need(missing, state);
+  const scope = { ...scopeOf(state, world), ...more };
   const filled = effects.map(([kind, args]): Effect => {
     const entries = Object.entries(args).map(([name, text]) => [
       name,
@@ -185,8 +200,7 @@ function travel(menu: Menu, state: State, way: Way, world: World, scope: Scope):
   const went = go(menu, after, way.to, world);
   if ('needs' in went) return went;
   // What is done cannot be gone back behind: `0` leads home from here (decision 11).
-  const cut = filled.length === 0 ? went.state : { ...went.state, back: [] };
-  return { ...went, state: cut, effects: [...filled, ...went.effects] };
+  return { ...went, state: { ...went.state, back: [] }, effects: [...filled, ...went.effects] };
 }
 
 /** The facts that texts name and that are not loaded yet. */

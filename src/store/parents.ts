@@ -1,6 +1,10 @@
 import type { Outcome } from '../flow/dial.ts';
+import type { Memory } from '../flow/memory.ts';
 
-/** A turn as its row has it: what it holds of the session stays sealed. */
+/**
+ * A turn as its row has it. What it holds of the session stays sealed, unless its state is shared (`isShared`): then
+ * nothing of a subscriber stands in it, and in the text neither, which is the keys that led there.
+ */
 export type Kept = {
   day: string;
   dial: number;
@@ -10,7 +14,8 @@ export type Kept = {
   phone: Buffer;
   service: string;
   menu: number;
-  sealed: Buffer;
+  /** Its memory, sealed; or, of a shared state, as it is, with the whole text of its address. */
+  memory: { sealed: Buffer } | { memory: Memory; text: string };
   /** When it was inserted, by the database's clock: seconds since 1970. */
   at: number;
   /** The same by the process's own clock, in milliseconds. */
@@ -26,7 +31,7 @@ const BOUNDS = { sessions: 8_192, bytes: 4_000_000, generationMs: 30_000 };
 /**
  * The newest turns that this instance has inserted, one a session, for a moment (decision 22). Two generations: what
  * the older one holds when the younger is full, or old, is forgotten. Nothing is kept that is not in the database as
- * well, nor in any clearer form: memory holds no answer, name or screen longer than a turn takes.
+ * well, nor in any clearer form but for shared states: memory holds no answer or name longer than a turn takes.
  */
 export class Parents {
   readonly #bounds: typeof BOUNDS;
@@ -43,7 +48,7 @@ export class Parents {
     const { sessions, bytes } = this.#bounds;
     if (this.#young.size >= sessions || this.#bytes >= bytes) this.#age();
     this.#young.set(nameOf(sessionKey), turn);
-    this.#bytes += turn.sealed.length;
+    this.#bytes += 'sealed' in turn.memory ? turn.memory.sealed.length : turn.memory.text.length;
     this.#timer ??= this.#later();
   }
 

@@ -120,21 +120,46 @@ const STILL_GOES_ON = `
       and not bool_or(own and (t.ended and t.outcome < ${Outcome.expired} or t.outcome = ${Outcome.closed})))`;
 
 /**
+ * Of an opening that was not looked up, all that the look-up would have said (decision 22): it is this day, and not near
+ * midnight; the session has no dial; and the caller has chosen no language.
+ */
+const OPENS = `
+  r.day = (select ${TODAY})
+  and (select abs(extract(epoch from (clock_timestamp() at time zone 'utc')::time)::float8 - 43200) < 43200 - $18::float8)
+  and (select 1 from turns t
+    where t.session_key = r.session_key and t.day between ${TODAY} - 1 and ${TODAY} limit 1) is null
+  and (select 1 from subscribers s where s.phone = r.phone) is null`;
+
+/**
  * One insert for a whole batch, keys in order so that two batches cannot deadlock. `at` is one reading
- * of the clock, so that the rows of an opening are equally old. A row that does not come back exists
- * already, or was asked for too long ago, or follows a parent that was recalled and is not to be followed any more.
+ * of the clock, so that the rows of an opening are equally old. A row that is not written exists
+ * already, or was asked for too long ago, or follows a parent that was recalled and is not to be followed any more, or
+ * opens a dial that was not looked up and is not to be opened like that.
+ *
+ * One row comes back for all of them: how many were written and when, and, where not all were, the keys of those that
+ * were (`keyOf` in src/store/turn-columns.ts), with commas between them.
  */
 const INSERT = (conflict: string) => `
-  insert into turns (session_key, day, dial, address, hop, at, ended, outcome, node, menu, network, phone, service, sealed)
-  select r.session_key, r.day, r.dial, r.address, r.hop, (select clock_timestamp()),
-    r.ended, r.outcome, r.node, r.menu, r.network, r.phone, r.service, r.sealed
-  from unnest($1::bytea[], $2::date[], $3::int[], $4::bytea[], $5::smallint[], $6::boolean[], $7::smallint[],
-    $8::smallint[], $9::int[], $10::int[], $11::bytea[], $12::text[], $13::bytea[], $14::float8[], $15::bytea[], $16::float8[])
-    r(session_key, day, dial, address, hop, ended, outcome, node, menu, network, phone, service, sealed, asked, parent, parent_at)
-  where r.asked > extract(epoch from (select clock_timestamp()))::float8 - ${FRESH_SECONDS}
-    and (r.parent is null or ${STILL_GOES_ON})
-  order by r.session_key, r.dial, r.address
-  ${conflict} returning session_key, day::text as day, dial, address, ${EPOCH('at')} as epoch`;
+  with written as (
+    insert into turns
+      (session_key, day, dial, address, hop, at, ended, outcome, node, menu, network, phone, service, sealed)
+    select r.session_key, r.day, r.dial, r.address, r.hop, (select clock_timestamp()),
+      r.ended, r.outcome, r.node, r.menu, r.network, r.phone, r.service, r.sealed
+    from unnest($1::bytea[], $2::date[], $3::int[], $4::bytea[], $5::smallint[], $6::boolean[], $7::smallint[],
+      $8::smallint[], $9::int[], $10::int[], $11::bytea[], $12::text[], $13::bytea[], $14::float8[], $15::bytea[],
+      $16::float8[], $19::boolean[])
+      r(session_key, day, dial, address, hop, ended, outcome, node, menu, network, phone, service, sealed, asked, parent,
+        parent_at, opens)
+    where r.asked > extract(epoch from (select clock_timestamp()))::float8 - ${FRESH_SECONDS}
+      and (r.parent is null or ${STILL_GOES_ON})
+      and (not r.opens or ${OPENS})
+    order by r.session_key, r.dial, r.address
+    ${conflict} returning session_key, day, dial, address, at)
+  select c.written, ${EPOCH('c.at')} as epoch,
+    case when c.written < cardinality($3::int[]) then (
+      select string_agg(concat_ws(' ', encode(w.session_key, 'hex'), w.day, w.dial, encode(w.address, 'hex')), ',')
+      from written w) end as keys
+  from (select count(*)::int as written, min(at) as at from written) c`;
 
 export const INSERT_MANY = INSERT('on conflict (session_key, day, dial, address) do nothing');
 /** A walk is all or nothing: the first row that exists undoes the statement. */

@@ -1,11 +1,13 @@
 import { bytes, type Row, type Sql, SqlState, sqlState, Unavailable } from '../db/sql.ts';
-import { type FoundDial, Outcome } from '../flow/dial.ts';
+import { type FoundDial, hasEnded, Outcome } from '../flow/dial.ts';
 import type { Deadline } from '../flow/heard.ts';
 import { type Memory, pack, unpack } from '../flow/memory.ts';
 import type { Menu } from '../flow/menu.ts';
+import { isShared } from '../flow/shared-steps.ts';
 import type { Box } from '../seal/box.ts';
 import { Lane } from './lane.ts';
-import { type Kept, Parents } from './parents.ts';
+import { Parents } from './parents.ts';
+import { type InsertSettings, insertParameters, readWritten } from './turn-columns.ts';
 import {
   DIAL_AT,
   ENDED_BY_ANOTHER,
@@ -26,6 +28,9 @@ export const Reserved = {
   close: Buffer.alloc(16, 0x02),
 } as const;
 
+/** After this the database is asked again what time it is; in milliseconds. */
+const CLOCK_MS = 60_000;
+
 /** A turn to be inserted. `asked` is the database's clock at its look-up, in seconds since 1970. */
 export type NewTurn = {
   sessionKey: Buffer;
@@ -43,6 +48,10 @@ export type NewTurn = {
   asked: number;
   /** Its parent was recalled: the insert asks whether it may be followed. */
   behind?: Behind;
+  /** It opens a dial that was not looked up: the insert asks whether it may be opened. */
+  opens?: true;
+  /** The text of its address, where the gateway accumulates one. */
+  text?: string;
 };
 
 /** The row of a parent that was recalled: its address, and when it was inserted, exactly: seconds since 1970. */
@@ -124,6 +133,8 @@ export class Turns {
   readonly #lookUps: Lane<Question, Found>;
   readonly #inserts: Lane<NewTurn, number | undefined>;
   readonly #ttl: number;
+  /** The database's clock as it was last told, in seconds since 1970, and the process's own then, in milliseconds. */
+  #clock: { epoch: number; at: number } | undefined;
   readonly #parents: Parents | undefined;
   readonly #documents: Documents;
   readonly #makePartitions: () => Promise<void>;
@@ -174,16 +185,32 @@ export class Turns {
   }
 
   /**
+   * What a look-up would say of a session that has no dial, and of a caller who has chosen no language; `opens` has the
+   * insert ask whether that is so. The clock is the database's as it was last told, and what has passed since. Undefined
+   * where that is not known or long ago, near midnight, and where this instance knows a turn of the session.
+   */
+  presumeNew(sessionKey: Buffer): Omit<Found, 'turn'> | undefined {
+    if (this.#clock === undefined || this.#parents?.find(sessionKey) !== undefined) return undefined;
+    if (this.#parents === undefined) return undefined;
+    const passed = performance.now() - this.#clock.at;
+    const asked = this.#clock.epoch + passed / 1000;
+    if (passed > CLOCK_MS || secondsFromMidnight(asked) <= this.#midnightSeconds) return undefined;
+    return { today: dayOf(asked), asked, nearMidnight: false };
+  }
+
+  /**
    * The newest turn that was inserted here in a session, where it has this address and is still kept. What is said of
    * the dial is no more than what was so then; the clock is the database's at that time, and what has passed since.
    */
   recall(
     sessionKey: Buffer,
+    text: string,
     address: () => Buffer,
   ): { found: Omit<Found, 'turn'>; turn: KnownTurn; behind: Behind } | undefined {
     const kept = this.#parents?.find(sessionKey);
-    if (kept === undefined || !kept.address.equals(address())) return undefined;
-    const { day, dial, at, outcome } = kept;
+    if (kept === undefined) return undefined;
+    const { day, dial, at, outcome, memory } = kept;
+    if ('text' in memory ? memory.text !== text : !kept.address.equals(address())) return undefined;
     const age = performance.now() - kept.keptAt;
     return {
       found: {
@@ -193,11 +220,23 @@ export class Turns {
         dial: { day, dial, age, idle: age, closed: false, untouched: false },
       },
       turn: {
-        ...kept,
+        address: kept.address,
+        hop: kept.hop,
+        phone: kept.phone,
+        service: kept.service,
+        menu: kept.menu,
         age,
         at: milliseconds(at),
+        outcome,
         ended: hasEnded(outcome),
-        memory: this.#memoryOf(kept, rowKey(sessionKey, kept, kept.address), day),
+        memory:
+          'text' in memory
+            ? () => memory.memory
+            : this.#memoryOf(
+                { sealed: memory.sealed, menu: kept.menu },
+                rowKey(sessionKey, kept, kept.address),
+                day,
+              ),
       },
       behind: { address: kept.address, at },
     };
@@ -210,11 +249,10 @@ export class Turns {
 
   /** Inserts the turns of a walk, all or none. When, as above; undefined where one of them exists already. */
   async insertAll(turns: NewTurn[]): Promise<number | undefined> {
+    const parameters = insertParameters(turns, this.#sealed(turns), this.#settings);
     try {
-      const rows = await this.#withPartition(() =>
-        this.#sql('turns_insert_all', INSERT_ALL, this.#columns(turns, this.#sealed(turns))),
-      );
-      return rows.length === turns.length ? milliseconds(first(rows).epoch) : undefined;
+      const [row] = await this.#withPartition(() => this.#sql('turns_insert_all', INSERT_ALL, parameters));
+      return row?.written === turns.length ? milliseconds(row.epoch) : undefined;
     } catch (error) {
       if (sqlState(error) === SqlState.uniqueViolation) return undefined;
       throw error;
@@ -330,7 +368,9 @@ export class Turns {
       questions.map((question) => question.caller),
     ]);
     const found: Found[] = [];
+    const now = performance.now();
     for (const row of rows) {
+      this.#clock = { epoch: row.asked as number, at: now };
       const i = row.i as number;
       found[i] = this.#found(row, (questions[i] as Question).sessionKey);
     }
@@ -341,39 +381,48 @@ export class Turns {
     // Two of one batch may want one key with different contents (two phones, two inputs): only the first is
     // sent, so that whoever is told that it happened is the one whose row it is.
     const firsts = new Map<string, NewTurn>();
-    for (const turn of turns) if (!firsts.has(keyOf(turn))) firsts.set(keyOf(turn), turn);
-    const sent = [...firsts.values()];
+    for (const turn of turns) {
+      const name = nameOf(turn);
+      if (!firsts.has(name)) firsts.set(name, turn);
+    }
+    const sent = firsts.size === turns.length ? turns : [...firsts.values()];
     const sealed = this.#sealed(sent);
-    const columns = this.#columns(sent, sealed);
-    const rows = await this.#withPartition(() => sql('turns_insert_many', INSERT_MANY, columns));
-    const written = new Map(
-      rows.map((row) => {
-        const key = keyOf({
-          sessionKey: bytes(row.session_key),
-          day: row.day as string,
-          dial: row.dial as number,
-          address: bytes(row.address),
-        });
-        return [key, row.epoch as number];
-      }),
+    const parameters = insertParameters(sent, sealed, this.#settings);
+    const rows = await this.#withPartition(() => sql('turns_insert_many', INSERT_MANY, parameters));
+    const written = readWritten(first(rows));
+    const now = performance.now();
+    if (written.any) this.#clock = { epoch: written.at, at: now };
+    for (const [i, turn] of sent.entries()) {
+      if (written.has(turn)) this.#keep(turn, sealed[i] as Buffer, written.at, now);
+      else if (turn.behind !== undefined) this.#parents?.forget(turn.sessionKey);
+    }
+    const at = milliseconds(written.at);
+    return turns.map((turn) =>
+      (sent === turns || firsts.get(nameOf(turn)) === turn) && written.has(turn) ? at : undefined,
     );
-    for (const [i, turn] of sent.entries())
-      this.#remember(turn, sealed[i] as Buffer, written.get(keyOf(turn)));
-    return turns.map((turn) => {
-      const at = firsts.get(keyOf(turn)) === turn ? written.get(keyOf(turn)) : undefined;
-      return at === undefined ? undefined : milliseconds(at);
-    });
   }
 
-  /** Keeps a turn that the next one may follow without a look-up, and forgets one that was not to be followed. */
-  #remember(turn: NewTurn, sealed: Buffer, at: number | undefined): void {
-    const { sessionKey, memory, day, dial, address, hop, outcome, phone, service, menu } = turn;
-    if (at === undefined) {
-      if (turn.behind !== undefined) this.#parents?.forget(sessionKey);
-    } else if (!hasEnded(outcome) && memory.heard === undefined) {
-      const kept = { day, dial, address, hop, outcome, phone, service, menu, sealed, at };
-      this.#parents?.keep(sessionKey, { ...kept, keptAt: performance.now() });
-    }
+  /** Keeps a turn that the next one may follow without a look-up. */
+  #keep(turn: NewTurn, sealed: Buffer, at: number, keptAt: number): void {
+    const { sessionKey, memory, day, dial, address, hop, outcome, phone, service, menu, text } = turn;
+    if (this.#parents === undefined || hasEnded(outcome) || memory.heard !== undefined) return;
+    const { state, screen, serviceCode } = memory;
+    this.#parents.keep(sessionKey, {
+      day,
+      dial,
+      address,
+      hop,
+      outcome,
+      phone,
+      service,
+      menu,
+      memory:
+        text !== undefined && isShared(state) && memory.resume === undefined
+          ? { memory: { state, screen, serviceCode }, text }
+          : { sealed },
+      at,
+      keptAt,
+    });
   }
 
   #insertSingly(turn: NewTurn): Promise<(number | undefined)[]> {
@@ -400,26 +449,8 @@ export class Turns {
     );
   }
 
-  #columns(turns: NewTurn[], sealed: Buffer[]): unknown[] {
-    return [
-      turns.map((turn) => turn.sessionKey),
-      turns.map((turn) => turn.day),
-      turns.map((turn) => turn.dial),
-      turns.map((turn) => turn.address),
-      turns.map((turn) => turn.hop),
-      turns.map((turn) => hasEnded(turn.outcome)),
-      turns.map((turn) => turn.outcome),
-      turns.map((turn) => turn.node),
-      turns.map((turn) => turn.menu),
-      turns.map((turn) => turn.network),
-      turns.map((turn) => turn.phone),
-      turns.map((turn) => turn.service),
-      sealed,
-      turns.map((turn) => turn.asked),
-      turns.map((turn) => turn.behind?.address ?? null),
-      turns.map((turn) => turn.behind?.at ?? null),
-      this.#ttl,
-    ];
+  get #settings(): InsertSettings {
+    return { ttl: this.#ttl, midnightSeconds: this.#midnightSeconds };
   }
 
   #found(row: Row, sessionKey: Buffer): Found {
@@ -467,7 +498,7 @@ export class Turns {
   }
 
   /** Opens a seal when it is first asked for, and once. */
-  #memoryOf({ sealed, menu }: Pick<Kept, 'sealed' | 'menu'>, key: Buffer, day: string): () => Memory {
+  #memoryOf({ sealed, menu }: { sealed: Buffer; menu: number }, key: Buffer, day: string): () => Memory {
     let memory: Memory | undefined;
     return () => {
       memory ??= unpack(this.#box.open(sealed, key, day), this.#documents.known(menu));
@@ -497,17 +528,14 @@ export function rowKey(sessionKey: Buffer, dial: { day: string; dial: number }, 
   return Buffer.concat([sessionKey, Buffer.from(`\0${dial.day}\0${dial.dial}\0`), address]);
 }
 
-function hasEnded(outcome: Outcome): boolean {
-  return outcome !== Outcome.invalid && outcome !== Outcome.shown;
+/** The key of a row, as a name in memory. */
+function nameOf({ sessionKey, day, dial, address }: NewTurn): string {
+  return `${sessionKey.toString('latin1')}${day}\0${dial}\0${address.toString('latin1')}`;
 }
 
-function keyOf({
-  sessionKey,
-  day,
-  dial,
-  address,
-}: Pick<NewTurn, 'sessionKey' | 'day' | 'dial' | 'address'>): string {
-  return `${sessionKey.toString('latin1')}${day}\0${dial}\0${address.toString('latin1')}`;
+/** The UTC day of a time in seconds since 1970, as `yyyy-mm-dd`. */
+function dayOf(epoch: number): string {
+  return new Date(epoch * 1000).toISOString().slice(0, 10);
 }
 
 /** Seconds as the database has them, in whole milliseconds. */
