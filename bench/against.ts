@@ -11,7 +11,7 @@
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { median } from './rows.ts';
-import { type Server, Stage } from './stage.ts';
+import { type Server, Stage, threadsOf } from './stage.ts';
 import type { Plan } from './walks.ts';
 
 const { values, positionals } = parseArgs({
@@ -31,7 +31,7 @@ if (other === undefined) {
   process.exit(2);
 }
 
-type Reading = { rate: number; gateway: number; database: number };
+type Reading = { rate: number; main: number; all: number; database: number };
 
 const stage = new Stage();
 process.once('SIGINT', () => void stage.close().finally(() => process.exit(130)));
@@ -65,14 +65,17 @@ try {
       sessions: connections * 2,
     };
     const task = { crowds: [crowd], warmMs: 700, measureMs };
-    const { tallies, begin, end } = await stage.callers.call(task, () => stage.busy([server]));
+    const { tallies, begin, end } = await stage.callers.call(task, () => ({
+      ...threadsOf(server.pid),
+      database: (stage.busy([])?.database ?? 0) * 1e6,
+    }));
     const { turns = 0, seconds = 1, faults = {} } = tallies[0] ?? {};
     if (Object.keys(faults).length > 0) console.error(name, faults);
-    const perTurn = (from = 0, to = 0) => ((to - from) / turns) * 1e6;
     return {
       rate: turns / seconds,
-      gateway: perTurn(begin?.servers, end?.servers),
-      database: perTurn(begin?.database, end?.database),
+      main: (end.main - begin.main) / turns,
+      all: (end.all - begin.all) / turns,
+      database: (end.database - begin.database) / turns,
     };
   }
 } finally {
@@ -86,14 +89,15 @@ function tell(plan: Plan, connections: number, rounds: Record<string, Reading>[]
     [
       name.padEnd(6),
       `${of((round) => (round[name] as Reading).rate / (round.bare as Reading).rate).toFixed(3)} of bare`,
-      `${of((round) => (round[name] as Reading).gateway).toFixed(0)} us gateway`,
+      `${of((round) => (round[name] as Reading).main).toFixed(0)} us main thread`,
+      `${of((round) => (round[name] as Reading).all).toFixed(0)} us all threads`,
       `${of((round) => (round[name] as Reading).database).toFixed(0)} us Postgres`,
     ].join('  ');
   const ratio = (field: keyof Reading) =>
     of((round) => (round.this as Reading)[field] / (round.other as Reading)[field]).toFixed(2);
   console.log(`${plan}, ${connections} connections, ${rounds.length} rounds`);
-  console.log(`  ${line('other')}\n  ${line('this')}`);
+  for (const name of ['bare', 'other', 'this']) console.log(`  ${line(name)}`);
   console.log(
-    `  this of other: rate × ${ratio('rate')}, gateway × ${ratio('gateway')}, Postgres × ${ratio('database')}`,
+    `  this of other: rate × ${ratio('rate')}, all threads × ${ratio('all')}, Postgres × ${ratio('database')}`,
   );
 }

@@ -8,6 +8,7 @@ import {
   type FastifyRequest,
   fastify,
   LogController,
+  type preHandlerHookHandler,
 } from 'fastify';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import { type DeskParts, desk } from './desk/tasks.ts';
@@ -202,7 +203,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
   const addressLimit = async (request: FastifyRequest) =>
     isShared(request) ? undefined : limit(request, addressKey(request.ip), parts.rateLimit.max);
   // What proves itself is not counted, what does not is.
-  const unproven = (request: FastifyRequest) =>
+  const unproven = async (request: FastifyRequest) =>
     limit(request, `unproven:${addressKey(request.ip)}`, parts.rateLimit.max);
   /** Counts a request that was refused before it was read, by the gateway or the callback that it was for. */
   const countRefused = (request: FastifyRequest): void => {
@@ -233,9 +234,6 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
         return void refuseGuess(request, reply).catch(done);
       }
       request.authenticated = closed;
-      done();
-    });
-    scope.addHook('onRequest', (request, reply, done) => {
       const { gateway, callback, proves } = request.routeOptions.config;
       // Nothing is waited for where nothing is counted: most of what an aggregator sends.
       if (proves === true || isShared(request)) return done();
@@ -248,18 +246,21 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
       }, done);
     });
     // A callback that anyone could have sent leaves no row in production (decision 29): acknowledged, counted, dropped.
-    scope.addHook('preHandler', (request, reply, done) => {
-      const { callback, unproven: answer } = request.routeOptions.config;
-      if (!production || request.authenticated || callback === undefined || answer === undefined)
-        return done();
-      request.callback = { route: callback, outcome: 'unproven' };
-      inWords(reply, 200, answer);
+    scope.addHook('onRoute', (route) => {
+      const { callback, unproven: answer } = route.config ?? {};
+      if (!production || callback === undefined || answer === undefined) return;
+      const drop: preHandlerHookHandler = (request, reply, done) => {
+        if (request.authenticated) return done();
+        request.callback = { route: callback, outcome: 'unproven' };
+        inWords(reply, 200, answer);
+      };
+      route.preHandler = [drop, ...[route.preHandler ?? []].flat()];
     });
     scope.addHook('onResponse', report);
     const screens = {
       takeTurn: parts.takeTurn,
       pseudonym: (msisdn: string) => parts.digests.pseudonym(msisdn),
-      phoneLimit: async (request: FastifyRequest, pseudonym: string) =>
+      phoneLimit: (request: FastifyRequest, pseudonym: string) =>
         isShared(request) ? limit(request, `phone:${pseudonym}`, parts.rateLimit.phoneMax) : undefined,
       unprovenLimit: unproven,
     };

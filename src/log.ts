@@ -7,7 +7,10 @@ import { type Logger, pino } from 'pino';
  * quotes values in its message, `detail`, `where` and `parameters` (docs/contract.md section 1, what is never
  * in a log). Of an error only its class, its code and where it was thrown are kept.
  */
-export function makeLog(level: string, destination?: { write(line: string): void }): Logger {
+export function makeLog(
+  level: string,
+  destination: { write(line: string): void } = standardOutput(),
+): Logger {
   const settings = {
     level,
     base: null,
@@ -26,7 +29,33 @@ export function makeLog(level: string, destination?: { write(line: string): void
       },
     },
   };
-  return (destination === undefined ? pino(settings) : pino(settings, destination)) as Logger;
+  return pino(settings, destination) as Logger;
+}
+
+/** Bytes of lines that are written at once, whatever is under way. */
+const MOST_BUFFERED = 8 * 1024;
+
+/**
+ * Standard output, to which the lines of one turn of the event loop are written together: a system call for each line is
+ * as dear as making it. What is left is written when the process exits; only `kill -9` loses the lines of that turn.
+ */
+function standardOutput(): { write(line: string): void; flushSync(): void } {
+  const output = pino.destination({ fd: process.stdout.fd, sync: true, minLength: MOST_BUFFERED });
+  let isDue = false;
+  const flushSync = () => {
+    isDue = false;
+    output.flushSync();
+  };
+  process.once('exit', flushSync);
+  return {
+    write: (line) => {
+      output.write(line);
+      if (isDue) return;
+      isDue = true;
+      setImmediate(flushSync);
+    },
+    flushSync,
+  };
 }
 
 /** What may be said of an error: no message, because messages quote what was typed. */

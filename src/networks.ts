@@ -1,4 +1,8 @@
 import { BlockList, isIP } from 'node:net';
+import { Recent } from './seal/recent.ts';
+
+/** Addresses of which it is kept whether they are in a list: an aggregator has few, and each of its turns asks. */
+const MOST_KNOWN = 1_024;
 
 /** A list of networks in CIDR notation, or of single addresses. */
 export type Networks = { has(ip: string | undefined): boolean; empty: boolean };
@@ -19,14 +23,17 @@ export function parseNetworks(text: string): Networks {
     if (!good) throw new Error(`${entry} is no network: write 196.201.214.0/24 or a single address`);
     list.addSubnet(address, prefix, family === 6 ? 'ipv6' : 'ipv4');
   }
+  const known = new Recent<boolean>(MOST_KNOWN);
   return {
     empty: named.length === 0,
-    has: (ip = '') => {
-      const plain = ip.startsWith('::ffff:') && isIP(ip.slice(7)) === 4 ? ip.slice(7) : ip;
-      const family = isIP(plain);
-      return family !== 0 && list.check(plain, family === 6 ? 'ipv6' : 'ipv4');
-    },
+    has: (ip = '') => known.of(ip, isListed),
   };
+
+  function isListed(ip: string): boolean {
+    const plain = ip.startsWith('::ffff:') && isIP(ip.slice(7)) === 4 ? ip.slice(7) : ip;
+    const family = isIP(plain);
+    return family !== 0 && list.check(plain, family === 6 ? 'ipv6' : 'ipv4');
+  }
 }
 
 /** Ports that `fetch` refuses before it connects (https://fetch.spec.whatwg.org/#bad-port), and 0, which none has. */

@@ -77,14 +77,23 @@ async function takeTurn(parts: Parts, heard: Heard, deadline: Deadline): Promise
   const caller = parts.digests.caller(heard);
   const route = routeOf(heard, parts.codes);
   const serviceCode = route.code ?? heard.serviceCode;
-  const turn = { ...parts, heard, caller, serviceCode, deadline, route };
+  const { through } = route;
+  const turn: Turn = {
+    ...parts,
+    heard,
+    caller,
+    serviceCode,
+    deadline,
+    route,
+    through,
+    contested: false,
+  };
   let guards = 0;
-  let contested = false;
   for (let attempt = 1; attempt <= ATTEMPTS && deadline.left() > 0; attempt += 1) {
     try {
-      const answer = await tryTurn({ ...turn, contested });
+      const answer = await tryTurn(turn);
       if (answer !== 'contested') return answer;
-      contested = true;
+      turn.contested = true;
     } catch (error) {
       // What an effect was told is no longer so: the turn is run again on fresh facts.
       guards += 1;
@@ -100,6 +109,8 @@ type Turn = Parts & {
   serviceCode: string;
   deadline: Deadline;
   route: Route;
+  /** Segments that are dialled through. */
+  through: string[];
   /** It has lost a race. */
   contested: boolean;
 };
@@ -110,14 +121,13 @@ function routeOf({ service, serviceCode }: Heard, codes: ServiceCodes): Route {
 
 async function tryTurn(turn: Turn): Promise<Answer | Unheard | 'contested'> {
   const { heard, ttl } = turn;
-  const where = { ...turn, through: turn.route.through };
-  const recalled = recall(heard, where);
+  const recalled = recall(heard, turn);
   const followed = recalled && (await follow(turn, recalled));
   if (followed !== undefined) return followed;
-  const presumed = turn.contested ? undefined : presumeNew(heard, where);
+  const presumed = turn.contested ? undefined : presumeNew(heard, turn);
   const opened = presumed && (await openPresumed(turn, presumed));
   if (opened !== undefined) return opened;
-  const located = await locate(heard, where);
+  const located = await locate(heard, turn);
   const { found, turn: known } = located;
   const expired = found.dial !== undefined && found.dial.idle > ttl;
   const foreign = known && foreignField(turn, known, expired);

@@ -48,12 +48,15 @@ export async function readStrictly(app: FastifyInstance): Promise<void> {
   await app.register(formbody, { parser: parseForm });
   app.addHook('preParsing', (request, _reply, payload, done) => {
     const { 'content-type': type = '', 'content-encoding': encoding = 'identity' } = request.headers;
-    const charsets = [...type.matchAll(/;\s*charset\s*=\s*"?([^\s";]+)/gi)].map(([, name = '']) => name);
-    if (!charsets.every((name) => /^utf-?8$/i.test(name)))
+    if (type.includes(';') && !charsetsIn(type).every((name) => /^utf-?8$/i.test(name)))
       return done(new Unreadable('another charset than UTF-8'));
     if (encoding !== 'identity') return done(new Unreadable('a body in an encoding'));
     done(null, payload);
   });
+}
+
+function charsetsIn(contentType: string): string[] {
+  return [...contentType.matchAll(/;\s*charset\s*=\s*"?([^\s";]+)/gi)].map(([, name = '']) => name);
 }
 
 const QUOTE = 34;

@@ -118,7 +118,7 @@ declare module 'fastify' {
 export type ScreenParts = {
   takeTurn: TakeTurn;
   /** Seconds to wait where a phone has asked too often, for callers that are not counted by address. */
-  phoneLimit(request: FastifyRequest, pseudonym: string): Promise<number | undefined>;
+  phoneLimit(request: FastifyRequest, pseudonym: string): Promise<number | undefined> | number | undefined;
   pseudonym(msisdn: string): string;
   /** Seconds to wait for an address that has named too many gateways it does not prove to be. */
   unprovenLimit(request: FastifyRequest): Promise<number | undefined>;
@@ -175,7 +175,8 @@ export function mountTurns(app: FastifyInstance, parts: ScreenParts, turns: Turn
       const msisdn = parts.pseudonym(phoneNumber);
       const turn: TurnFacts = { gateway: gateway.name, outcome: 'unavailable', msisdn };
       request.turn = turn;
-      const wait = await parts.phoneLimit(request, msisdn);
+      const counted = parts.phoneLimit(request, msisdn);
+      const wait = counted instanceof Promise ? await counted : counted;
       if (wait !== undefined) return limited(reply, request, wait);
       const id = requestId === undefined ? idempotencyKey(request) : String(requestId);
       const heard: Heard = {

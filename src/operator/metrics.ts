@@ -43,11 +43,16 @@ export function makeMetrics(parts: MetricsParts) {
   collectDefaultMetrics({ register: registry });
   const deliveries = shared(parts.deliveries);
   const tasks = shared(parts.tasks);
-  const turns = new Counter({
+  // Counted in tables of our own, which one key finds, and published when they are asked for.
+  const counted = { turns: new Tally('gateway', 'outcome'), screens: new Tally('service', 'node') };
+  new Counter({
     name: 'ussd_turns_total',
     help: 'Turns by gateway and outcome',
     labelNames: ['gateway', 'outcome'],
     registers,
+    collect() {
+      counted.turns.publish(this);
+    },
   });
   const unavailable = new Counter({
     name: 'ussd_unavailable_total',
@@ -74,11 +79,14 @@ export function makeMetrics(parts: MetricsParts) {
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
     registers,
   });
-  const screens = new Counter({
+  new Counter({
     name: 'ussd_screens_total',
     help: 'Screens shown, replays left out',
     labelNames: ['service', 'node'],
     registers,
+    collect() {
+      counted.screens.publish(this);
+    },
   });
   const callbacks = new Counter({
     name: 'ussd_callbacks_total',
@@ -209,10 +217,10 @@ export function makeMetrics(parts: MetricsParts) {
   });
 
   const count = ({ gateway, outcome, reason = 'other', service, node, seconds }: CountedTurn) => {
-    turns.inc({ gateway, outcome });
+    counted.turns.add(gateway, outcome);
     if (outcome === 'unavailable') unavailable.inc({ reason });
     duration.observe({ outcome }, seconds);
-    if (outcome === 'ok' && service !== undefined && node !== undefined) screens.inc({ service, node });
+    if (outcome === 'ok' && service !== undefined && node !== undefined) counted.screens.add(service, node);
   };
 
   /** `route` as it is documented, without the secret that it may stand below. */
@@ -233,6 +241,30 @@ export function makeMetrics(parts: MetricsParts) {
   };
 
   return { count, countCallback, routes };
+}
+
+/** Counts by two labels. */
+class Tally {
+  readonly #names: [string, string];
+  readonly #counts = new Map<string, Map<string, number>>();
+
+  constructor(...names: [string, string]) {
+    this.#names = names;
+  }
+
+  add(one: string, other: string): void {
+    const counts = this.#counts.get(one) ?? new Map<string, number>();
+    if (counts.size === 0) this.#counts.set(one, counts);
+    counts.set(other, (counts.get(other) ?? 0) + 1);
+  }
+
+  /** Sets a counter to these counts. */
+  publish(counter: Counter): void {
+    const [first, second] = this.#names;
+    counter.reset();
+    for (const [one, counts] of this.#counts)
+      for (const [other, count] of counts) counter.inc({ [first]: one, [second]: other }, count);
+  }
 }
 
 /** One question for all metrics of a scrape that want its answer; undefined where there is none. */

@@ -1,4 +1,5 @@
-import { createHmac, type KeyObject } from 'node:crypto';
+import { hmac } from '@noble/hashes/hmac.js';
+import { sha256 } from '@noble/hashes/sha2.js';
 import { subkey } from './keys.ts';
 import { Recent } from './recent.ts';
 
@@ -16,22 +17,22 @@ const RECENT = 8_192;
  * own, so that a digest of one kind says nothing about another (docs/contract.md section 2).
  */
 export class Digests {
-  readonly #session: KeyObject;
-  readonly #phone: KeyObject;
-  readonly #text: KeyObject;
-  readonly #customer: KeyObject;
-  readonly #pseudonym: KeyObject;
+  readonly #session: KeyedHash;
+  readonly #phone: KeyedHash;
+  readonly #text: KeyedHash;
+  readonly #customer: KeyedHash;
+  readonly #pseudonym: KeyedHash;
   // A session asks for the same ones at every turn. The names are in memory only, as those of its requests are.
   readonly #sessions = new Recent<Buffer>(RECENT);
   readonly #phones = new Recent<Buffer>(RECENT);
   readonly #pseudonyms = new Recent<string>(RECENT);
 
   constructor(root: Buffer) {
-    this.#session = subkey(root, 'digest session');
-    this.#phone = subkey(root, 'digest phone');
-    this.#text = subkey(root, 'digest text');
-    this.#customer = subkey(root, 'digest customer');
-    this.#pseudonym = subkey(root, 'pseudonym');
+    this.#session = new KeyedHash(root, 'digest session');
+    this.#phone = new KeyedHash(root, 'digest phone');
+    this.#text = new KeyedHash(root, 'digest text');
+    this.#customer = new KeyedHash(root, 'digest customer');
+    this.#pseudonym = new KeyedHash(root, 'pseudonym');
   }
 
   /** The key of a session: gateways have session spaces of their own (decision 18). */
@@ -98,12 +99,49 @@ export class Digests {
   }
 
   #hidden(value: Buffer): string {
-    return createHmac('sha256', this.#pseudonym).update(value).digest('hex').slice(0, 12);
+    return this.#pseudonym.of(value).toString('hex', 0, 6);
   }
 }
 
-function digest(key: KeyObject, ...parts: Buffer[]): Buffer {
-  const hmac = createHmac('sha256', key);
-  for (const part of parts) hmac.update(part);
-  return hmac.digest().subarray(0, DIGEST_BYTES);
+/** Bytes of a message that is joined in the scratch buffer; longer ones are joined in one of their own. */
+const SCRATCH_BYTES = 1_024;
+
+type Hmac = ReturnType<ReturnType<typeof hmac.create>['clone']>;
+
+/**
+ * HMAC-SHA256 under one key (RFC 2104). In JavaScript: what it hashes is two blocks, and making the native objects for
+ * them takes several times as long as that (docs/performance.md).
+ */
+class KeyedHash {
+  readonly #keyed: Hmac;
+  readonly #scratch = Buffer.alloc(SCRATCH_BYTES);
+  #working: Hmac;
+
+  constructor(root: Buffer, purpose: Parameters<typeof subkey>[1]) {
+    this.#keyed = hmac.create(sha256, subkey(root, purpose).export()).clone();
+    this.#working = this.#keyed.clone();
+  }
+
+  /** Returns all 256 bits of the parts one behind the other. */
+  of(...parts: Buffer[]): Buffer {
+    this.#working = this.#keyed._cloneInto(this.#working);
+    let length = 0;
+    for (const part of parts) length += part.length;
+    const message = length <= SCRATCH_BYTES ? this.#scratch : Buffer.alloc(length);
+    let at = 0;
+    for (const part of parts) {
+      message.set(part, at);
+      at += part.length;
+    }
+    const digest = Buffer.allocUnsafe(32);
+    this.#working.update(message.subarray(0, length));
+    this.#working.digestInto(digest);
+    // What was typed is not left behind; noble clears its own blocks.
+    message.fill(0, 0, length);
+    return digest;
+  }
+}
+
+function digest(key: KeyedHash, ...parts: Buffer[]): Buffer {
+  return key.of(...parts).subarray(0, DIGEST_BYTES);
 }
