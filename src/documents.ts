@@ -15,6 +15,8 @@ export type Yaml = {
   lostAt(path: PropertyKey[]): string | undefined;
   /** The comment on the line of a text without quotes, `#2` behind `Room`: its writer may have meant it as text. */
   commentBehind(path: PropertyKey[]): string | undefined;
+  /** The number that YAML reads a key without quotes as, where it is written otherwise: 20 for `020`, which is kept. */
+  numberOfKey(path: PropertyKey[], key: string): number | undefined;
 };
 
 /** The document, or what is wrong with it: `file:line: what was found, and what to write`. */
@@ -35,13 +37,14 @@ export function readYaml(source: string | Uint8Array, file: string): Read {
   const hidden = hiddenIn(text);
   if (hidden.length > 0) return { problems: hidden.map((problem) => `${file}${problem}`) };
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: isSameKey });
   const lineAt = (offset?: number) => (offset === undefined ? '' : `:${lines.linePos(offset).line}`);
   const slips = [...slipsOf(document, text, lineAt), ...aliasesOfNothing(document, text)].sort(
     (a, b) => a.at - b.at,
   );
   if (slips.length > 0)
     return { problems: slips.map(({ at, problem }) => `${file}${lineAt(at)}: ${problem}`) };
+  const numbers = keepNumbers(document);
   let plain: unknown;
   try {
     plain = document.toJS({ maxAliasCount: MOST_ALIASES });
@@ -52,8 +55,8 @@ export function readYaml(source: string | Uint8Array, file: string): Read {
       ],
     };
   }
-  const yaml = yamlOf(document, plain, text, lineAt);
-  const found = [...foreignKeys(document), ...repeatedKeys(document, lineAt), ...unsendables(document)];
+  const yaml = yamlOf(document, plain, text, lineAt, numbers);
+  const found = [...foreignKeys(document), ...unsendables(document)];
   if (found.length === 0) return yaml;
   return { problems: found.map(({ at, problem }) => `${file}${lineAt(at)}: ${problem}`) };
 }
@@ -65,6 +68,7 @@ function yamlOf(
   plain: unknown,
   text: string,
   lineAt: (offset: number | undefined) => string,
+  numbers: ReadonlyMap<unknown, number>,
 ): Yaml {
   const nodeAt = (path: PropertyKey[]) =>
     (path.length === 0 ? document.contents : document.getIn(path, true)) as
@@ -113,7 +117,32 @@ function yamlOf(
       const [, comment] = /^[ \t]+(#[^\r\n]*)/.exec(text.slice(end, Math.max(end, last))) ?? [];
       return comment;
     },
+    numberOfKey: (path, key) => numbers.get(pairAt(path, key)?.key),
   };
+}
+
+/** A key as a map of ours has it: a number as it is written, `020` and not 20. */
+function keyText(key: unknown): string | undefined {
+  if (!isScalar(key)) return undefined;
+  return typeof key.value === 'number' ? key.source : String(key.value ?? '');
+}
+
+/** Whether two keys are one in a map of ours: 20880 and "20880" are, 20 and 020 are not. */
+function isSameKey(one: unknown, two: unknown): boolean {
+  return one === two || (keyText(one) !== undefined && keyText(one) === keyText(two));
+}
+
+/** Keeps keys that YAML reads as numbers as they are written. Returns the numbers of those that would be printed otherwise. */
+function keepNumbers(document: Document): Map<unknown, number> {
+  const numbers = new Map<unknown, number>();
+  visit(document, {
+    Pair: (_, { key }) => {
+      if (!isScalar(key) || typeof key.value !== 'number') return;
+      if (key.source !== String(key.value)) numbers.set(key, key.value);
+      key.value = key.source ?? String(key.value);
+    },
+  });
+  return numbers;
 }
 
 /** Characters of the file itself that no editor shows. */
@@ -132,6 +161,15 @@ function slipsOf(document: Document, text: string, lineAt: (offset?: number) => 
   const [first, second] = [document.errors[0], document.errors.slice(1)];
   for (const error of first === undefined ? [] : [first, ...second.filter(({ code }) => ALONE.has(code))]) {
     const at = error.pos[0];
+    const dots = dotsBefore(text, at);
+    if (dots !== undefined) {
+      slips.push({ at: dots, problem: `... ends the document, and more follows: ${joining(text, dots)}` });
+      break;
+    }
+    if (error.code === 'MULTIPLE_DOCS') {
+      slips.push({ at, problem: `a second document begins here (---): ${joining(text, at)}` });
+      break;
+    }
     const opened = openedAt(document, text, error.code, at);
     if (opened !== undefined) {
       const problem = `what begins with ${text[opened] ?? ''} in "${lineAround(text, opened)}" is not closed: end it with ${CLOSING[text[opened] ?? ''] ?? ''}`;
@@ -156,6 +194,20 @@ function slipsOf(document: Document, text: string, lineAt: (offset?: number) => 
   return slips;
 }
 
+/** Where the line of three dots stands that ends a document before a place; undefined where none does. */
+function dotsBefore(text: string, at: number): number | undefined {
+  const dots = /^\.\.\.(?=\s|$)/m.exec(text);
+  return dots !== null && dots.index < at ? dots.index : undefined;
+}
+
+/** What to do about a line that parts two documents: to remove it helps where both are one without it. */
+function joining(text: string, at: number): string {
+  const end = text.indexOf('\n', at);
+  const joined = text.slice(0, at) + (end === -1 ? '' : text.slice(end + 1));
+  const isOne = parseDocument(joined, { uniqueKeys: isSameKey }).errors.length === 0;
+  return isOne ? 'remove the line' : 'move what follows to a file of its own';
+}
+
 /** Errors that say what they say whatever stands before them. */
 const ALONE = new Set<string>([
   'BAD_ALIAS',
@@ -173,8 +225,6 @@ function inWords(code: string, text: string, at: number): string {
       return quoted(text, at, 'a text that begins with * is an alias in YAML');
     case 'BAD_SCALAR_START':
       return quoted(text, at, `a text cannot begin with ${text[at] ?? ''} in YAML`);
-    case 'MULTIPLE_DOCS':
-      return 'a second document begins here (---): one file holds one document: move it to a file of its own, or remove the line';
     case 'TAB_AS_INDENT':
       return 'a tab stands where the line is indented: indent with spaces';
     case 'BAD_DQ_ESCAPE':
@@ -217,7 +267,7 @@ function duplicate(
     Map: (_, { items }) => {
       const keys = items.map((pair) => pair.key).filter((each) => isScalar(each));
       const repeated = keys.find((each) => each.range?.[0] === at);
-      if (repeated !== undefined) first = keys.find((each) => each.value === repeated.value)?.range?.[0];
+      if (repeated !== undefined) first = keys.find((each) => isSameKey(each, repeated))?.range?.[0];
     },
   });
   const there = first === undefined || first === at ? '' : ` (first in line ${lineAt(first).slice(1)})`;
@@ -313,39 +363,11 @@ function foreignKeys(document: Document): Slip[] {
         });
       else if (isScalar(key) && key.value === '__proto__')
         slips.push({ at, problem: '__proto__ cannot be a name: choose another' });
-      else if (isScalar(key) && typeof key.value === 'number' && key.source !== String(key.value))
-        slips.push({
-          at,
-          problem: `the key ${key.source} is read as the number ${key.value}: put it in quotes, "${key.source}":`,
-        });
       else if (!isScalar(key) && !isAlias(key))
         slips.push({
           at: (key as { range?: [number] } | null)?.range?.[0] ?? 0,
           problem: 'a map or a list stands as a key: put a text that begins with a bracket in quotes',
         });
-    },
-  });
-  return slips;
-}
-
-/** Keys that YAML tells apart and a map of ours does not: 20880 and "20880". */
-function repeatedKeys(document: Document, lineAt: (offset?: number) => string): Slip[] {
-  const slips: Slip[] = [];
-  visit(document, {
-    Map: (_, { items }) => {
-      const seen = new Map<string, number>();
-      for (const { key } of items) {
-        if (!isScalar(key)) continue;
-        const name = String(key.value);
-        const [at = 0] = key.range ?? [];
-        const first = seen.get(name);
-        if (first === undefined) seen.set(name, at);
-        else
-          slips.push({
-            at,
-            problem: `${name} stands twice in the same map (first in line ${lineAt(first).slice(1)}): rename one of them, or remove it`,
-          });
-      }
     },
   });
   return slips;

@@ -217,26 +217,26 @@ export type Parsed = { menu: Menu; warnings: string[] } | { menu?: undefined; pr
 export function parseMenu(source: string | Uint8Array, file: string, known: Known): Parsed {
   const yaml = readYaml(source, file);
   if (yaml.problems !== undefined) return { problems: yaml.problems };
-  const slips = slipsIn(Menu, yaml, file, WORDS);
-  if (slips.length > 0) return { problems: slips };
-  const menu = Menu.parse(yaml.plain);
+  const { slips, meant } = slipsIn(Menu, yaml, file, WORDS);
+  if (meant === undefined) return { problems: slips };
+  const menu = Menu.parse(meant.plain);
   const cut = textPaths(menu).flatMap((path): TextSlip[] => {
-    const comment = yaml.commentBehind(path);
+    const comment = meant.commentBehind(path);
     return comment === undefined ? [] : [{ path, problem: commentProblem(comment) }];
   });
   const texts = [...textSlips(menu, known), ...cut].map(
-    ({ path, problem }) => `${file}${yaml.lineOf(path)}: ${path.join('.')}: ${problem}`,
+    ({ path, problem }) => `${file}${meant.lineOf(path)}: ${path.join('.')}: ${problem}`,
   );
-  if (texts.length > 0) return { problems: texts };
+  if (texts.length > 0) return { problems: [...slips, ...texts] };
   const findings = lint(menu, known);
   const said = (level: Finding['level']) =>
     findings
       .filter((finding) => finding.level === level)
       .map(({ node, problem, path }) => {
         const reached = path === undefined || path === '' ? '' : ` (reached by ${path})`;
-        return `${file}${yaml.lineOf(placeOf(menu, yaml.plain, node))}: ${node}: ${problem}${reached}`;
+        return `${file}${meant.lineOf(placeOf(menu, meant.plain, node))}: ${node}: ${problem}${reached}`;
       });
-  const problems = said('error');
+  const problems = [...slips, ...said('error')];
   return problems.length > 0 ? { problems } : { menu, warnings: said('warning') };
 }
 

@@ -131,7 +131,7 @@ const SLIPS: [node: string, ...says: string[]][] = [
   ],
   [
     'ask: Hi\nanswer: text\nto: b',
-    ':6: nodes.a.answer: "text" is a text: write a map: \\{ kind: text, … \\}',
+    ':6: nodes.a.answer: "text" is a text: write what may be typed, answer: \\{ kind: text, min: 1, max: 40 \\}',
   ],
   [
     'ask: Hi\nanswer: { kind: pattern, pattern: "[", max: 5, sample: x }\nto: b',
@@ -184,7 +184,14 @@ test('a wrong document, and where nothing is wrong', async (t) => {
     [`${documentOf('end: Hi')}private: "yes"`, /:8: private: "yes" is a text: write true or false/],
     [`${documentOf('end: Hi')}tries: "3"`, /:8: tries: "3" is a text: write it without quotes/],
     [`${documentOf('end: Hi')}---\nservice: t\n`, /:8: a second document begins here/],
-    [`${documentOf('end: Hi')}...\nservice: t\n`, /:9: a second document begins here/],
+    [
+      `${documentOf('end: Hi')}...\nservice: t\n`,
+      /:8: \.\.\. ends the document, and more follows: move what follows to a file of its own$/,
+    ],
+    [
+      documentOf(options('{ key: 1, label: X, to: b }')).replace('  b:', '...\n  b:'),
+      /:8: \.\.\. ends the document, and more follows: remove the line$/,
+    ],
     [
       `%YAML 1.1\n---\n${documentOf('end: Hi')}`,
       /:1: %YAML 1\.1 reads words such as yes and no as something else/,
@@ -203,6 +210,161 @@ test('a wrong document, and where nothing is wrong', async (t) => {
   t.same(problemsOf(sound), [], 'what YAML 1.2 reads as a text is one');
   t.same(problemsOf(`\uFEFF${sound}`), []);
   t.same(problemsOf(sound.replaceAll('\n', '\r\n')), []);
+});
+
+test('what is missing or of another kind is told once, with what to write', async (t) => {
+  const typed = 'write what may be typed, answer: { kind: text, min: 1, max: 40 }';
+  const kinds = 'text, integer, amount, pattern, name, email, phone, customerId, pin, newPin, pinAgain';
+  const table: [node: string, ...says: string[]][] = [
+    ['ask: Name?\nto: b', `5: nodes.a.answer: is missing: ${typed}`],
+    ['ask: Name?\nanswer:\nto: b', `6: nodes.a.answer: is empty: ${typed}`],
+    ['ask: Name?\nanswer: name\nto: b', `6: nodes.a.answer: "name" is a text: ${typed}`],
+    ['ask: Name?\nanswer: [name]\nto: b', `6: nodes.a.answer: is a list: ${typed}`],
+    ['ask: Name?\nanswer: { max: 5 }\nto: b', `6: nodes.a.answer.kind: is missing: write one of ${kinds}`],
+    ['ask: Name?\nanswer: { kind: }\nto: b', `6: nodes.a.answer.kind: is empty: write one of ${kinds}`],
+    ['ask: Name?\nanswer: { kind: 5 }\nto: b', `6: nodes.a.answer.kind: 5 is none of ${kinds}`],
+    [
+      'ask: Name?\nanswer: { kind: text }\nto: b',
+      '6: nodes.a.answer.max: is missing: write a whole number from 1 to 160',
+    ],
+    [
+      'ask: Name?\nanswer: { kind: text, max: 5 }',
+      '5: nodes.a.to: is missing: write the name of a node, or a list of ways: [{ to: … }, …]',
+    ],
+    [
+      options('{ key: 1, label: Tea, milk, sugar, to: b }'),
+      '7: nodes.a.options.0: milk is not a key here: a text with a comma in it needs quotes, perhaps label: "Tea, milk, sugar"',
+    ],
+    [
+      asking('[{ to: b, effects: [{}] }]'),
+      '8: nodes.a.to.0.effects.0: an effect is one name with its arguments: write { name: { argument: "text" } }, and each further effect in an entry of its own',
+    ],
+  ];
+  for (const [node, ...says] of table)
+    t.same(
+      problemsOf(documentOf(node)),
+      says.map((line) => `m.yaml:${line}`),
+      node,
+    );
+  t.same(problemsOf(`${documentOf('end: Hi')}keys: 5`), [
+    'm.yaml:8: keys: 5 is a number: write a map: { back: …, home: …, more: …, previous: … }',
+  ]);
+});
+
+test('what stands below a misspelt key is checked in the same run', async (t) => {
+  /** A document with a misspelt key, what the key means, and the place of the slip. */
+  const table: [wrong: string, slip: string, right: string, place: string][] = [
+    [
+      documentOf('choose: Pick\noptions:\n  - { key: 1, to: b }\n  - { key: 00, label: 5, to: b }'),
+      'optoins',
+      'options',
+      '6: nodes.a',
+    ],
+    [
+      documentOf('choose: Pick\noptions:\n  - { key: 1, label: X, to: nowhere }'),
+      'optoins',
+      'options',
+      '6: nodes.a',
+    ],
+    [documentOf(options('{ key: 1, label: "A\\nB", to: b }')), 'optoins', 'options', '6: nodes.a'],
+    [documentOf(options('key: 1\n    label: Room #2\n    to: b')), 'lable', 'label', '8: nodes.a.options.0'],
+    [documentOf(options('{ key: 1, label: X, to: [{ to: nowhere }, 5] }')), 'nodse', 'nodes', '3: document'],
+    [documentOf('ask: Name?\nanswer: { kind: text, max: 500 }\nto: b'), 'anser', 'answer', '6: nodes.a'],
+    [
+      documentOf('ask: Name?\nanswer: { kind: text, max: 5 }\nsave: x\nto: nowhere'),
+      'knd',
+      'kind',
+      '6: nodes.a.answer',
+    ],
+    [
+      documentOf(asking('[{ when: { x: a }, to: b, effects: [{ sms: { text: 5 } }] }, { to: b }]')),
+      'efects',
+      'effects',
+      '8: nodes.a.to.0',
+    ],
+    [`${documentOf('end: Hi')}keys: { home: 00, back: 0 }`, 'hom', 'home', '8: keys'],
+  ];
+  for (const [right, slip, meant, place] of table) {
+    const wrong = right.replace(`${meant}:`, `${slip}:`);
+    const told = problemsOf(wrong);
+    t.ok(problemsOf(right).length > 0, `${meant} hides something`);
+    const spelling = `m.yaml:${place}: ${slip} is not a key here: did you mean ${meant}?`;
+    t.same(told.toSorted(), [...problemsOf(right), spelling].toSorted(), `${slip}\n${wrong}`);
+  }
+  t.same(
+    problemsOf(documentOf('chose: Pick\noptoins:\n  - { key: 1, label: X, to: nowhere }')).map(
+      (line) => line.split(': ')[0],
+    ),
+    ['m.yaml:5', 'm.yaml:6', 'm.yaml:5'],
+    'two misspelt keys, and what the sound document would be told',
+  );
+  t.match(
+    problemsOf(documentOf('ask: Name?\nanswer: { kind: intger }\nto: b')),
+    [/kind: "intger" is none of/, /answer\.max: is missing/],
+    'a misspelt kind',
+  );
+  const misspelt = documentOf(options('{ key: 1, label: X, to: b }')).replace('options', 'optoins');
+  t.same(
+    problemsOf(misspelt),
+    ['m.yaml:6: nodes.a: optoins is not a key here: did you mean options?'],
+    'it stays an error',
+  );
+  for (const unclear of [
+    'choose: Pick\noptions:\n  - { key: 1, label: X, to: b }\noptoins: 5',
+    'choose: Pick\noptoins: 5\noptins: 6',
+  ])
+    t.notMatch(problemsOf(documentOf(unclear)).join('\n'), /is a number/, `not taken for one: ${unclear}`);
+  t.match(
+    problemsOf(documentOf('end: Hi').replace('  b:\n', '  "b c":\n').replace('end: Bye', 'end: 5')),
+    [/nodes\.b c: .*a name is/, /nodes\.b c\.end: 5 is a number/],
+    'below a name that cannot be one',
+  );
+});
+
+test('advice that is followed passes the next check', async (t) => {
+  const key = documentOf(options('{ key: ~, label: X, to: b }'));
+  const label = documentOf(options('{ key: 1, label: ~, to: b }'));
+  const home = `${label.replace('~', 'X')}keys: { home: ~ }\n`;
+  const tries = `${label.replace('~', 'X')}tries: ~\n`;
+  const answer = documentOf('ask: Hi\nanswer: ~\nsave: x\nto: b');
+  const kind = documentOf('ask: Hi\nanswer: { kind: ~, max: 5 }\nsave: x\nto: b');
+  /** Slips that stand in place of `~`, and the advised spelling in what is said of them. */
+  const table: [document: string, advised: RegExp, ...slips: string[]][] = [
+    [key, /key: ("[^"]*")$/, '+2', '.5', '3.0', '1234567890123456789012', '1e3', '0x1F', '-0', '-1', '1.5'],
+    [key, /key: ("[^"]*")$/, '.inf', '+.5e3', '01', '-01', '12345678901234567', '12345678901234567890'],
+    [home, /home: ("[^"]*")$/, '+5', '3.0', '0.50', '123456789012345678901234'],
+    [
+      label,
+      /label: ("[^"]*")$/,
+      '+2',
+      '.5',
+      '50',
+      'true',
+      '0x1F',
+      '{phone}',
+      'Tea, milk',
+      'Tea, milk, sugar',
+    ],
+    [answer, /answer: (\{ .* \})$/, '', 'text', '[text]'],
+    [kind, /write one of (text)/, ''],
+    [kind, /did you mean (text)\?$/, 'txet'],
+    [tries, /"(2)" is a text: write it without quotes$/, '"2"'],
+    [tries, /write a whole number from 1 to (3)$/, '"9"', 'two', '1.5'],
+  ];
+  for (const [document, advised, ...slips] of table)
+    for (const slip of slips) {
+      const [said = '', ...more] = problemsOf(document.replace('~', slip));
+      t.match(said, advised, slip);
+      t.same(more, [], `${slip} is told once`);
+      const [, spelling = ''] = advised.exec(said) ?? [];
+      t.same(problemsOf(document.replace('~', () => spelling)), [], `${slip}: ${said}`);
+    }
+  t.same(problemsOf(key.replace('~', '+2')), [
+    'm.yaml:7: nodes.a.options.0.key: +2 is read as the number 2, and "+2" is no key either: write a key: digits, "*" or one word of up to 20 letters and digits; for example key: "2"',
+  ]);
+  const cut = label.replace('~', 'X').replace('  b:', '...\n  b:');
+  t.match(problemsOf(cut), [/remove the line$/]);
+  t.same(problemsOf(cut.replace('...\n', '')), []);
 });
 
 test('words of the engine are asked for where they can be shown', async (t) => {
@@ -440,7 +602,7 @@ test('files that are not in UTF-8 are refused with line and byte', async (t) => 
   );
   t.match(
     refused(replies('Hi').replace('replies: {}', 'replies: { 020: { "*": Hi } }')),
-    /:3: the key 020 is read as the number 20/,
+    /:3: replies: the key 020 is read as the number 20: put it in quotes, "020":/,
   );
 
   t.throws(() => readConfig({ AT_SENDER_ID: 'Caf\uFFFD' }, ['ixo']), /AT_SENDER_ID: is not in UTF-8/);

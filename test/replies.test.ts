@@ -116,6 +116,68 @@ t.test('a comment behind a text is refused', async (t) => {
   );
 });
 
+t.test('what stands below a misspelt key is checked in the same run', async (t) => {
+  const own = (first: string) =>
+    `${COMMANDS.replace('first: [STOP]', `${first}: [STOP, ""]`)}replies: { "*": { A: "{text}" } }`;
+  const rest = problems(own('first'));
+  t.equal(rest.length, 2);
+  t.same(problems(own('frist')), [
+    'replies.yaml:1: stop: frist is not a key here: did you mean first?',
+    ...rest,
+  ]);
+  const twice = `${COMMANDS.replace('first:', 'frist:')}replies: { "*": { stop: Words } }`;
+  t.match(problems(twice), [
+    /did you mean first\?$/,
+    /STOP \(stop\.first\) and stop .* line 3\) are one word/,
+  ]);
+});
+
+t.test('advice on words and numbers that YAML reads as numbers passes the next check', async (t) => {
+  const words = `${COMMANDS}replies: { "*": { ~: One } }`;
+  const codes = `${COMMANDS}replies: { ~: { A: One } }`;
+  const first = `${COMMANDS.replace('[STOP]', '[~]')}replies: {}`;
+  const quotes = /put it in quotes, ("[^"]*"):?$/;
+  const table: [document: string, ...slips: string[]][] = [
+    [words, '01', '+1', '1.0', '.5', '1e3', '0x1', '007', '12345678901234567890123'],
+    [words.replace('~', '1: Two, ~'), '01', '1.0', '0x1', '001'],
+    [codes, '020', '+20880', '012345'],
+    [codes.replace('~', '20880: { A: One }, ~'), '020880'],
+    [first, '1', '01', '+1', '.5', 'true', '1e3'],
+  ];
+  for (const [document, ...slips] of table)
+    for (const slip of slips) {
+      const [said = '', ...more] = problems(document.replace('~', slip));
+      t.match(said, quotes, slip);
+      t.same(more, [], `${slip} is told once`);
+      const [, spelling = ''] = quotes.exec(said) ?? [];
+      t.same(problems(document.replace('~', spelling)), [], `${slip}: ${said}`);
+    }
+  for (const code of ['01', '+1', '0x20', '1e3', '.5', '12345678901234567890'])
+    t.match(
+      problems(codes.replace('~', code)),
+      [
+        /^replies\.yaml:3: .* cannot be a key here: must be a short code .* 3 to 15 digits, in quotes, or "\*"$/,
+      ],
+      `${code} is no number of a phone in quotes either`,
+    );
+  t.match(problems(words.replace('~', '1: Two, +1')), [
+    /the key \+1 is read as the number 1: put it in quotes, "\+1":$/,
+    /1 \(replies\.\*\) and \+1 .* are one word, with two meanings: keep one of the two$/,
+  ]);
+  t.match(
+    problems(words.replace('~: One', 'A: {text}')),
+    [/A: "\{text\}": what quotes the \{text\} is written \{ reply: …, unquoted: … \}/],
+    'a placeholder without quotes',
+  );
+  t.same(problems(`${COMMANDS}replies: { "*": Hi, A: Hi }`), [
+    'replies.yaml:3: replies.*: "Hi" is a text: write a map: WORD: reply, or "*": reply for any text',
+    'replies.yaml:3: replies.A: "A" cannot be a key here: must be a short code or another number of 3 to 15 digits, in quotes, or "*"',
+  ]);
+  t.same(problems(words.replace('~: One', 'A: {shortCode}')), [
+    'replies.yaml:3: replies.*.A: {shortCode} is a map in YAML: put a text that begins with a brace in quotes, A: "{shortCode}"',
+  ]);
+});
+
 t.test('one word with two meanings is refused, with both lines', async (t) => {
   for (const [one, two] of [
     ['HELP', 'help'],

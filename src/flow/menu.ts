@@ -12,7 +12,12 @@ const Text = z.union([z.string().min(1), z.record(Language, z.string().min(1))])
 /** A key as it is typed and printed: digits, `*`, or a word. Once published it does not move. */
 const Key = z.union([
   z.int().min(0).transform(String),
-  z.string().regex(/^(\d{1,3}|\*|[\p{L}\p{N}]{1,20})$/u, 'a key is digits, * or one word'),
+  z
+    .string()
+    .regex(
+      /^(\d{1,3}|\*|[\p{L}\p{N}]{1,20})$/u,
+      'a key is digits, * or one word of up to 20 letters and digits',
+    ),
 ]);
 
 /** A key of the engine, or none: then what it would do is an answer like any other. */
@@ -26,7 +31,10 @@ const Value = z.string().regex(/^[A-Za-z][\w]*(\.[A-Za-z]\w*)?$/, 'a value is a 
 /** What happens on the way: the kind of the effect, and its arguments with `{placeholders}`. */
 const Effect = z
   .record(Name, z.record(Name, Text))
-  .refine((effect) => Object.keys(effect).length === 1, 'an effect is one name with its arguments');
+  .refine(
+    (effect) => Object.keys(effect).length === 1,
+    'an effect is one name with its arguments: write { name: { argument: "text" } }, and each further effect in an entry of its own',
+  );
 
 /** What a value must be: this text, or a number below another value. */
 const Condition = z.union([z.string(), z.strictObject({ below: Value })]);
@@ -160,6 +168,8 @@ const Node = z.union([Choose, List, Say, Ask, End]);
 export const SERVICE_NAME = /^[a-z][a-z0-9-]{0,29}$/;
 export const SERVICE_RULE = 'the name of a service is a small letter and up to 29 small letters, digits or -';
 
+const ServiceName = z.string().regex(SERVICE_NAME, SERVICE_RULE);
+
 /** Names that are places of the engine rather than nodes of a document. */
 export const PLACES = ['back', 'home'] as const;
 
@@ -168,7 +178,7 @@ export const PLACES = ['back', 'home'] as const;
  * integer under which turns count it, so new nodes of a published service go at the end.
  */
 export const Menu = z.strictObject({
-  service: z.string().regex(SERVICE_NAME, SERVICE_RULE),
+  service: ServiceName,
   languages: z.array(Language).min(1).default(['en']),
   root: Name,
   /** Callers who are known by no phone, a partner's customers, may use it where this is false. */
@@ -218,8 +228,8 @@ export const NODE_KINDS = ['choose', 'list', 'say', 'ask', 'end'] as const;
 /** What a document may hold, in words for those who write it; `KEYS` are kept as they are written. */
 export const EXPECTED: ReadonlyMap<z.ZodType, string> = new Map<z.ZodType, string>([
   [Text, 'a text, or one for each language: { en: …, fr: … }'],
-  [Key, 'a key: digits, "*" or one word'],
-  [PlaceKey, 'a key: digits, "*" or one word; or false for none'],
+  [Key, 'a key: digits, "*" or one word of up to 20 letters and digits'],
+  [PlaceKey, 'a key: digits, "*" or one word of up to 20 letters and digits; or false for none'],
   [Name, 'a name: letters, digits and _'],
   [Language, 'a language: two small letters, such as en'],
   [Value, 'the name of a value: name, or fact.name'],
@@ -228,6 +238,8 @@ export const EXPECTED: ReadonlyMap<z.ZodType, string> = new Map<z.ZodType, strin
   [Way, 'a way: { to: … }, or { when: { name: "text" }, to: … }'],
   [Option, 'an option: { key: …, label: …, to: … }'],
   [Options, 'options, each on a line that begins with "- ": - { key: …, label: …, to: … }'],
+  [Answer, 'what may be typed, answer: { kind: text, min: 1, max: 40 }'],
+  [ServiceName, 'the name of the service: a small letter and up to 29 small letters, digits or -'],
   [Effect, 'an effect: { name: { argument: "text" } }'],
 ]);
 export const KEYS: ReadonlySet<z.ZodType> = new Set<z.ZodType>([Key, PlaceKey]);

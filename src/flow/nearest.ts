@@ -1,10 +1,20 @@
 /** The known word that another one is a slip of: at most a third of its letters differ, the case never counts. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
-  const [best] = known
+  return near(word, known)[0]?.other;
+}
+
+/** The same word where no other one is as near. */
+export function nearestAlone(word: string, known: readonly string[]): string | undefined {
+  const [best, next] = near(word, known);
+  return best !== undefined && best.far !== next?.far ? best.other : undefined;
+}
+
+/** The known words that a word may be a slip of, and how far they are from it: the nearest first. */
+function near(word: string, known: readonly string[]): { other: string; far: number }[] {
+  return known
     .map((other) => ({ other, far: distance(word.toLowerCase(), other.toLowerCase()) }))
     .filter(({ other, far }) => far <= Math.max(1, Math.floor(Math.max(word.length, other.length) / 3)))
     .sort((a, b) => a.far - b.far);
-  return best?.other;
 }
 
 /** Letters to insert, remove, replace or swap with the next one, until one word is the other. */

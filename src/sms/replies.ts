@@ -72,6 +72,8 @@ const Command = z.strictObject({
 
 const AnyOf = (name: z.ZodType<string>) => z.union([z.literal('*'), name]);
 
+const ByWord = z.record(AnyOf(Word) as z.ZodType<string>, Reply);
+
 const Document = z.strictObject({
   stop: Command,
   start: Command,
@@ -84,7 +86,7 @@ const Document = z.strictObject({
           'must be a short code or another number of 3 to 15 digits, in quotes, or "*"',
         ),
     ) as z.ZodType<string>,
-    z.record(AnyOf(Word) as z.ZodType<string>, Reply),
+    ByWord,
   ),
 });
 
@@ -96,7 +98,9 @@ const WORDS: Vocabulary = {
     [Command, 'a map: { first: [WORD], alone: [WORD], reply: … }'],
     [Reply, 'a text, or { reply: …, unquoted: … }'],
     [Word, 'a word in quotes'],
+    [ByWord, 'a map: WORD: reply, or "*": reply for any text'],
   ]),
+  placeholders: new Set<z.ZodType>([Reply]),
 };
 
 /** The short code that is shared with others, and the keyword by which texts on it are ours. */
@@ -186,10 +190,10 @@ export class Replies {
   }
 }
 
-type ByWord = ReadonlyMap<string, { reply: string; unquoted: string }>;
+type RepliesByWord = ReadonlyMap<string, { reply: string; unquoted: string }>;
 
 /** The reply by the longest keyword that a text begins with, else that for any text. */
-function replyIn(byWord: ByWord | undefined, words: string[]) {
+function replyIn(byWord: RepliesByWord | undefined, words: string[]) {
   for (let count = Math.min(MOST_WORDS, words.length); count > 0; count -= 1) {
     const found = byWord?.get(words.slice(0, count).join(' '));
     if (found !== undefined) return found;
@@ -208,19 +212,20 @@ export function readReplies(file: string, shared?: Shared): Replies {
   }
   const yaml = readYaml(bytes, file);
   if (yaml.problems !== undefined) throw new RepliesError(yaml.problems);
-  const slips = slipsIn(Document, yaml, file, WORDS);
-  if (slips.length > 0) throw new RepliesError(slips);
-  const document = Document.parse(yaml.plain);
-  const cut = replyPaths(yaml.plain).flatMap((path) => {
-    const comment = yaml.commentBehind(path);
+  const { slips, meant } = slipsIn(Document, yaml, file, WORDS);
+  if (meant === undefined) throw new RepliesError(slips);
+  const document = Document.parse(meant.plain);
+  const cut = replyPaths(meant.plain).flatMap((path) => {
+    const comment = meant.commentBehind(path);
     return comment === undefined
       ? []
-      : [`${file}${yaml.lineOf(path)}: ${path.join('.')}: ${commentProblem(comment)}`];
+      : [`${file}${meant.lineOf(path)}: ${path.join('.')}: ${commentProblem(comment)}`];
   });
-  if (cut.length > 0) throw new RepliesError(cut);
+  if (cut.length > 0) throw new RepliesError([...slips, ...cut]);
   const replies = new Replies(document, shared);
-  const twice = wordsTwice(document, replies, yaml.lineOf, yaml.lineOfKey);
-  if (twice.length > 0) throw new RepliesError(twice.map((problem) => `${file}${problem}`));
+  const twice = wordsTwice(document, replies, meant.lineOf, meant.lineOfKey);
+  const problems = [...slips, ...twice.map((problem) => `${file}${problem}`)];
+  if (problems.length > 0) throw new RepliesError(problems);
   return replies;
 }
 
