@@ -11,6 +11,7 @@ import {
   type preHandlerHookHandler,
 } from 'fastify';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
+import type { Logger } from 'pino';
 import { type DeskParts, desk } from './desk/tasks.ts';
 import type { TakeTurn } from './flow/heard.ts';
 import type { TakeNotice } from './flow/notice.ts';
@@ -28,6 +29,7 @@ import { ussdGateway } from './gateways/ussd.ts';
 import { makeAdmission, makeGuard, type Operator, type PartnerSettings } from './guard.ts';
 import { isSameSecret } from './http/same-secret.ts';
 import { addLimits, addressKey, type ConnectionLimits, limitConnections } from './limits.ts';
+import { lineWriter } from './log.ts';
 import { type Networks, parseNetworks } from './networks.ts';
 import { type DebugParts, debug } from './operator/debug.ts';
 import { collectSchemas, docs } from './operator/docs.ts';
@@ -181,6 +183,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
 
   app.decorateRequest('authenticated', false);
 
+  const logTurn = lineWriter(parts.log as Logger, 'turn');
   /** One line a turn or callback, and its counts. */
   const report = (request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
     countAndLog(request, reply);
@@ -195,8 +198,8 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
       metrics.countCallback(route, outcome, callback.answer);
     }
     if (turn === undefined) return;
-    request.log.info({ ...turn, ms }, 'turn');
-    metrics.count({ ...turn, seconds: reply.elapsedTime / 1000 });
+    logTurn(request.id, { ...turn, ms });
+    metrics.count(turn, reply.elapsedTime / 1000);
   };
   // One aggregator is one address for a whole country: its networks are limited by phone or customer instead.
   const isShared = (request: FastifyRequest) => parts.rateLimit.allow.has(request.ip);

@@ -65,8 +65,6 @@ export async function hearAll(
   place: Place,
   before: Heeded,
 ): Promise<Heeded[] | 'tooMany'> {
-  const shared = place.through ? undefined : oneShared(text, place, before);
-  if (shared !== undefined) return [before, shared];
   const { menu } = place.menu;
   const { caller } = ears;
   const { msisdn } = ears.heard;
@@ -112,10 +110,13 @@ export async function hearAll(
   return heeded.length - 1 + piecesLeft(text, at) > MOST_PIECES ? 'tooMany' : heeded;
 }
 
-/** One key behind the screen, whose step is shared: however the screen listens, all that is left is that key. */
-function oneShared(text: string, place: Place, { step: { state } }: Heeded): Heeded | undefined {
-  const { from } = place;
-  if (from > 0 && text[from] !== '*') return undefined;
+/**
+ * Hears one key behind a screen at once, where its step is shared: however the screen listens, all that is left of the
+ * text is that key. Undefined elsewhere; `hearAll` hears it then.
+ */
+export function hearShared(text: string, place: Place, { step: { state } }: Heeded): Heeded | undefined {
+  const { from, through } = place;
+  if (through || (from > 0 && text[from] !== '*')) return undefined;
   const input = text.slice(from > 0 ? from + 1 : 0);
   const step = input.includes('*') ? undefined : sharedStep(state, input);
   return step && { end: text.length, address: place.addressAt(text.length), step };

@@ -5,11 +5,12 @@ import { MOST_PIECES, nextPiece } from './flow/address.ts';
 import { decide, Outcome, type Ruling } from './flow/dial.ts';
 import type { Answer, Deadline, Heard, TakeTurn, Unheard } from './flow/heard.ts';
 import type { Memory } from './flow/memory.ts';
+import type { Menu } from './flow/menu.ts';
 import type { Screen } from './flow/screen.ts';
 import { type Route, route, type ServiceCodes } from './flow/service-code.ts';
 import type { Step } from './flow/state.ts';
 import { refused } from './flow/step.ts';
-import { type Ears, type Heeded, hearAll, openOn, type Place } from './hear.ts';
+import { type Ears, type Heeded, hearAll, hearShared, openOn, type Place } from './hear.ts';
 import { type Located, locate, presumeNew, recall } from './locate.ts';
 import type { Menus } from './menus.ts';
 import { answerOffer, asksSecret, claimOf, missOffer, offer, type Resumable, resumable } from './resume.ts';
@@ -257,9 +258,11 @@ async function follow(turn: Turn, located: Located & { turn: KnownTurn }): Promi
   const { resume } = parent.memory();
   if (resume !== undefined || parent.hop >= MOST_HOPS) return undefined;
   if (foreignField(turn, parent, false) !== undefined) return undefined;
-  const { place, before } = await placeBehind(turn, located, parent);
-  if (asksSecret(place.menu.menu, before.step.state)) return undefined;
-  const heeded = await hearAll(turn, located, place, before);
+  const menu = turn.menus.known(parent.menu) ?? (await turn.menus.pinned(parent.menu));
+  const { place, before } = placeBehind(located, parent, menu);
+  const shared = hearShared(located.text, place, before);
+  if (shared === undefined && asksSecret(menu, before.step.state)) return undefined;
+  const heeded = shared === undefined ? await hearAll(turn, located, place, before) : [before, shared];
   if (heeded === 'tooMany' || heeded.length !== 2) return undefined;
   const next = heeded.slice(1);
   if (next.some(({ step: { effects } }) => effects.length > 0)) return undefined;
@@ -268,18 +271,26 @@ async function follow(turn: Turn, located: Located & { turn: KnownTurn }): Promi
 }
 
 /** Where the turn behind a turn stands, and the screen that it answers. */
-async function placeBehind(
-  turn: Turn,
+function placeBehind(
   { found, from, addressAt }: Located,
   parent: KnownTurn,
-): Promise<{ place: Place; before: Heeded }> {
+  menu: Menu,
+): { place: Place; before: Heeded } {
   if (found.dial === undefined) throw new Error('a turn stands in no dial');
   const { day, dial } = found.dial;
   const { state, screen, shown } = parent.memory();
-  const menu = { id: parent.menu, menu: await turn.menus.pinned(parent.menu) };
   const step: Step = { state, screen, effects: [], course: 'moved' };
   return {
-    place: { day, dial, hop: parent.hop + 1, menu, service: parent.service, from, through: false, addressAt },
+    place: {
+      day,
+      dial,
+      hop: parent.hop + 1,
+      menu: { id: parent.menu, menu },
+      service: parent.service,
+      from,
+      through: false,
+      addressAt,
+    },
     before: { end: from, address: parent.address, step, ...(shown !== undefined && { shown }) },
   };
 }
@@ -287,7 +298,7 @@ async function placeBehind(
 /** The next turn of an open dial, or several where requests were lost. */
 async function goOn(turn: Turn, located: Located, parent: KnownTurn): Promise<Answer | 'contested'> {
   if (parent.hop >= MOST_HOPS) return { outcome: 'invalid', fault: ['sessionId'] };
-  const { place, before } = await placeBehind(turn, located, parent);
+  const { place, before } = placeBehind(located, parent, await turn.menus.pinned(parent.menu));
   const { resume } = parent.memory();
   if (resume !== undefined) return answerOffered(turn, located, place, before, resume);
   const heeded = await hearAll(turn, located, place, before);

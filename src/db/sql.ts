@@ -19,16 +19,20 @@ export class Unavailable extends Error {
 }
 
 /** The promise, or `Unavailable` at the deadline, whichever is first. */
-export async function within<T>(deadline: Deadline, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Unavailable('deadline')), deadline.left());
+export function within<T>(deadline: Deadline, work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Unavailable('deadline')), deadline.left());
+    work.then(
+      (value) => {
+        clearTimeout(timer);
+        resolve(value);
+      },
+      (error: unknown) => {
+        clearTimeout(timer);
+        reject(error);
+      },
+    );
   });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** SQLSTATE of a failed statement; absent where the connection failed rather than the statement. */

@@ -5,7 +5,7 @@ import type {
   FastifyRequest,
   HTTPMethods,
 } from 'fastify';
-import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import { validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { deadlineIn } from '../deadline.ts';
 import type { Answer, Heard, Reason, TakeTurn } from '../flow/heard.ts';
@@ -40,27 +40,72 @@ const Text = Typed.meta({
 /** Dropped where it is anything else. */
 export const dropped = <T extends z.ZodType>(schema: T) => schema.optional().catch(undefined as never);
 
+/** The fields of a turn as most requests have them; read by the schema, and by hand (`readPlainly`). */
+const PLAIN = {
+  sessionId: /^[!-~]{1,100}$/,
+  serviceCode: /^\*\d{1,10}(\*\d{1,10})*#$/,
+  phoneNumber: /^\+[1-9]\d{1,14}$/,
+  networkCode: /^\d{1,9}$/,
+  /** ASCII without control characters, so that a character is a code unit. The schema takes every script. */
+  text: /^[ -~]{0,182}$/,
+} as const;
+const SERVICE_CODE_LENGTH = 40;
+
 /** The fields of a turn (docs/contract.md section 1). Others are dropped. */
 export const UssdRequest = z.object({
   sessionId: z
     .string()
-    .regex(/^[!-~]{1,100}$/)
+    .regex(PLAIN.sessionId)
     .meta({ description: 'The session id of the telecom gateway.' }),
   serviceCode: z
     .string()
-    .max(40)
-    .regex(/^\*\d{1,10}(\*\d{1,10})*#$/)
+    .max(SERVICE_CODE_LENGTH)
+    .regex(PLAIN.serviceCode)
     .meta({ description: 'The code that was dialled.', example: '*1234#' }),
   phoneNumber: z
     .string()
-    .regex(/^\+[1-9]\d{1,14}$/)
+    .regex(PLAIN.phoneNumber)
     .meta({ description: 'The subscriber in E.164.', example: '+260971234567' }),
   text: Text,
-  networkCode: dropped(z.string().regex(/^\d{1,9}$/)).meta({ description: 'MCC and MNC of the network.' }),
+  networkCode: dropped(z.string().regex(PLAIN.networkCode)).meta({
+    description: 'MCC and MNC of the network.',
+  }),
   requestId: dropped(z.union([z.string().regex(/^[!-~]{1,100}$/), z.int()])).meta({
     description: 'Gateways that send only the newest input: an id by which a repeat is told.',
   }),
 });
+
+/**
+ * Reads the fields of a turn by hand where they are plainly right, and leaves everything else to the schema. Returns
+ * what the schema would, or undefined.
+ */
+export function readPlainly(body: unknown): z.output<typeof UssdRequest> | undefined {
+  if (typeof body !== 'object' || body === null) return undefined;
+  const { sessionId, serviceCode, phoneNumber, text, networkCode, requestId } = body as Record<
+    string,
+    unknown
+  >;
+  if (typeof sessionId !== 'string' || !PLAIN.sessionId.test(sessionId)) return undefined;
+  if (typeof serviceCode !== 'string' || serviceCode.length > SERVICE_CODE_LENGTH) return undefined;
+  if (!PLAIN.serviceCode.test(serviceCode)) return undefined;
+  if (typeof phoneNumber !== 'string' || !PLAIN.phoneNumber.test(phoneNumber)) return undefined;
+  if (typeof text !== 'string' || !PLAIN.text.test(text)) return undefined;
+  if (requestId !== undefined) return undefined;
+  const plain = { sessionId, serviceCode, phoneNumber, text };
+  if (networkCode === undefined) return plain;
+  if (typeof networkCode !== 'string' || !PLAIN.networkCode.test(networkCode)) return undefined;
+  return { ...plain, networkCode };
+}
+
+type Validate = ReturnType<typeof validatorCompiler>;
+
+/** A validator that reads by hand first. */
+function plainlyFirst(validate: Validate): Validate {
+  return (body) => {
+    const value = readPlainly(body);
+    return value === undefined ? validate(body) : { value };
+  };
+}
 
 const Refused = z.object({ error: z.string() });
 
@@ -153,6 +198,7 @@ export function mountTurns(app: FastifyInstance, parts: ScreenParts, turns: Turn
       request.turn = { gateway: gateway.name, outcome: 'invalid' };
       done();
     },
+    validatorCompiler: (route) => plainlyFirst(validatorCompiler(route as never)),
     schema: {
       summary: 'One turn of a USSD session',
       description: turns.description,

@@ -11,7 +11,6 @@ export type CountedTurn = {
   reason?: Reason;
   service?: string;
   node?: string;
-  seconds: number;
 };
 
 export type MetricsParts = {
@@ -216,7 +215,7 @@ export function makeMetrics(parts: MetricsParts) {
     },
   });
 
-  const count = ({ gateway, outcome, reason = 'other', service, node, seconds }: CountedTurn) => {
+  const count = ({ gateway, outcome, reason = 'other', service, node }: CountedTurn, seconds: number) => {
     counted.turns.add(gateway, outcome);
     if (outcome === 'unavailable') unavailable.inc({ reason });
     duration.observe({ outcome }, seconds);

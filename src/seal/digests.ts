@@ -1,4 +1,4 @@
-import { hmac } from '@noble/hashes/hmac.js';
+import { type _HMAC, hmac } from '@noble/hashes/hmac.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { subkey } from './keys.ts';
 import { Recent } from './recent.ts';
@@ -106,7 +106,7 @@ export class Digests {
 /** Bytes of a message that is joined in the scratch buffer; longer ones are joined in one of their own. */
 const SCRATCH_BYTES = 1_024;
 
-type Hmac = ReturnType<ReturnType<typeof hmac.create>['clone']>;
+type Hmac = InstanceType<typeof _HMAC>;
 
 /**
  * HMAC-SHA256 under one key (RFC 2104). In JavaScript: what it hashes is two blocks, and making the native objects for
