@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'kysely';
 import t, { type Test } from 'tap';
+import { Column, date, float8 } from '../src/db/column.ts';
 import type { Database } from '../src/db/database.ts';
 import { deadlineIn } from '../src/deadline.ts';
 import { EFFECTS } from '../src/effects/effect.ts';
@@ -14,6 +15,7 @@ import type { Heard } from '../src/flow/heard.ts';
 import type { Menu } from '../src/flow/menu.ts';
 import { written } from '../src/gateways/screens.ts';
 import { Parents } from '../src/store/parents.ts';
+import { Reserved } from '../src/store/turns.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
 import { CumulativeModel } from './support/model.ts';
 import fc from './support/property.ts';
@@ -203,7 +205,14 @@ t.test('between a turn and the next', async (t) => {
     let slept = 0;
     const laneSql: Database['laneSql'] = (name, text, values) => {
       // As if what is sent now had been asked for before a pause.
-      const late = values.map((value, i) => (i === 13 ? (value as number[]).map((at) => at - slept) : value));
+      const late = values.map((value, i) =>
+        i === 13
+          ? new Column(
+              float8,
+              (value as Column<number>).values.map((at) => at - slept),
+            )
+          : value,
+      );
       return db.laneSql(name, text, name === 'turns_insert_many' ? late : values);
     };
     const settings = { documents: [MAZE()], codes: CODES, ttl: TTL };
@@ -264,6 +273,135 @@ nodes:
   t.ok(await looksUp(pin, ['', '']), 'an opening');
 });
 
+/** An opening is presumed to be new where the database's clock is known, and the insert asks (decision 22). */
+t.test('an opening', async (t) => {
+  const { db } = await openDatabase(t);
+  const HALL = 'ok CON Hall\n1. Room\n*. Out';
+  const a = await instance(db);
+  const b = await instance(db);
+  for (const one of [a, b]) await session().ask(one, '');
+  const ONE_INSERT = ['turns_insert_many'];
+  const LOOKED_UP = ['turns_insert_many', 'turns_look_up', 'turns_insert_many'];
+  /** What an opening is answered, and by which statements; `before`: what has happened in its session. */
+  const opens = async (
+    before: (one: ReturnType<typeof session>) => Promise<void>,
+    more: Partial<Heard> = {},
+  ) => {
+    const one = session();
+    await before(one);
+    a.sent.length = 0;
+    const answer = await one.ask(a, '', more);
+    return { answer, sent: [...a.sent] };
+  };
+  const nothing = async () => {};
+  const keyOf = ({ gateway, sessionId }: { gateway: string; sessionId: string }) =>
+    a.engine.digests.session(gateway, sessionId);
+
+  t.same(await opens(nothing), { answer: HALL, sent: ONE_INSERT }, 'of a new session: one insert');
+
+  await t.test('of a session that another instance has opened', async (t) => {
+    const opened = async (one: ReturnType<typeof session>) => void (await one.ask(b, ''));
+    t.same(await opens(opened), { answer: HALL.replace('ok', 'replay'), sent: LOOKED_UP.slice(0, 2) });
+    const ended = async (one: ReturnType<typeof session>) => {
+      await one.ask(b, '');
+      await one.ask(b, '*');
+      await sql`update turns set at = at - interval '1 minute' where session_key = ${keyOf(one)}`.execute(
+        db.kysely,
+      );
+    };
+    t.same(await opens(ended), { answer: HALL, sent: LOOKED_UP }, 'and that is over: a second dial');
+    const yesterday = async (one: ReturnType<typeof session>) => {
+      await one.ask(b, '');
+      await sql`update turns set day = day - 1 where session_key = ${keyOf(one)}`.execute(db.kysely);
+    };
+    // A seal opens on its own day only: that it is tried is what shows that the dial was found.
+    await t.rejects(opens(yesterday), { code: 'seal_broken' }, 'yesterday');
+    t.same(a.sent, LOOKED_UP.slice(0, 2));
+  });
+
+  await t.test('of a session of which there is a reserved row only', async (t) => {
+    for (const address of Object.values(Reserved)) {
+      const reserved = async (one: ReturnType<typeof session>) => {
+        await one.ask(b, '');
+        await sql`update turns set address = ${address}, outcome = 9, ended = true
+          where session_key = ${keyOf(one)}`.execute(db.kysely);
+      };
+      const { sent } = await opens(reserved);
+      t.same(sent.slice(0, 2), LOOKED_UP.slice(0, 2), 'is looked up');
+    }
+  });
+
+  await t.test('of a caller who has chosen a language', async (t) => {
+    const msisdn = '+260970000077';
+    const phone = a.engine.digests.phone(msisdn);
+    await sql`insert into subscribers (phone, language) values (${phone}, 'fr')`.execute(db.kysely);
+    t.same(await opens(nothing, { msisdn }), { answer: HALL, sent: LOOKED_UP });
+  });
+
+  await t.test('ten copies at once over both', async (t) => {
+    const one = session();
+    const all = await Promise.all(Array.from({ length: 10 }, (_, i) => one.ask(i % 2 ? a : b, '')));
+    t.same(all.sort(), [HALL, ...Array.from({ length: 9 }, () => HALL.replace('ok', 'replay'))]);
+    const { rows } = await sql`select 1 from turns where session_key = ${keyOf(one)}`.execute(db.kysely);
+    t.equal(rows.length, 1, 'one row');
+  });
+
+  await t.test('near midnight, or when no clock is known, is looked up', async (t) => {
+    const sent: string[] = [];
+    const laneSql: Database['laneSql'] = (name, text, values) => {
+      sent.push(name);
+      return db.laneSql(name, text, values);
+    };
+    const settings = { documents: [MAZE()], codes: CODES, ttl: TTL };
+    const careful = {
+      engine: await engineOn({ ...db, laneSql }, { ...settings, midnightSeconds: 43_200 }),
+      sent,
+    };
+    for (const when of ['at first', 'near midnight']) {
+      sent.length = 0;
+      t.equal(await session().ask(careful, ''), HALL);
+      t.equal(sent[0], 'turns_look_up', when);
+    }
+  });
+
+  await t.test('of another day, or asked for too long ago, is not written as it was presumed', async (t) => {
+    for (const [index, change] of [
+      [1, () => new Column(date, ['2026-01-01'])],
+      [
+        13,
+        (value: unknown) =>
+          new Column(
+            float8,
+            (value as Column<number>).values.map((at) => at - 12),
+          ),
+      ],
+    ] as [number, (value: unknown) => unknown][]) {
+      let changed = 0;
+      const laneSql: Database['laneSql'] = (name, text, values) => {
+        const presumed = name === 'turns_insert_many' && (values[18] as Column<boolean>).values[0] === true;
+        if (!presumed) return db.laneSql(name, text, values);
+        changed += 1;
+        return db.laneSql(
+          name,
+          text,
+          values.map((value, i) => (i === index ? change(value) : value)),
+        );
+      };
+      const wrong = {
+        engine: await engineOn({ ...db, laneSql }, { documents: [MAZE()], codes: CODES, ttl: TTL }),
+        sent: [],
+      };
+      await session().ask(wrong, '');
+      const one = session();
+      t.equal(await one.ask(wrong, ''), HALL);
+      t.equal(changed, 1);
+      const { rows } = await sql<{ today: boolean }>`select day = (now() at time zone 'utc')::date as today
+        from turns where session_key = ${keyOf(one)}`.execute(db.kysely);
+      t.same(rows, [{ today: true }], 'but as it was looked up');
+    }
+  });
+});
+
 /** The model knows nothing of instances: whoever hears a request, the answer is the same. */
 t.test('two instances, every conversation as the model says', async (t) => {
   const { db } = await openDatabase(t);
@@ -297,7 +435,7 @@ t.test('two instances, every conversation as the model says', async (t) => {
 });
 
 t.test('what is kept is little, and for a moment', async (t: Test) => {
-  const turn = (sealed = 10) => ({ sealed: Buffer.alloc(sealed) }) as never;
+  const turn = (sealed = 10) => ({ memory: { sealed: Buffer.alloc(sealed) } }) as never;
   const name = (n: number) => Buffer.of(n);
   const isKept = (parents: Parents, n: number) => parents.find(name(n)) !== undefined;
 
