@@ -40,8 +40,8 @@ export const OPERATOR_TOKEN = 'a-token-of-the-bench';
 /** A row cannot be measured on this machine. */
 export class LeftOut extends Error {}
 
-/** A program that is called; `url` of the database below it, where it has one. */
-export type Server = { port: number; pid: number; url?: string };
+/** A program that is called; `url` of the database below it, and the process `beside` it, where it has one. */
+export type Server = { port: number; pid: number; url?: string; beside?: number };
 
 export type Cluster = 'own disk' | 'slow disk';
 
@@ -81,6 +81,21 @@ export class Stage {
     return this.#once(`naive on ${cluster}`, async () => {
       const url = await this.#database('naive', cluster);
       return this.#program('naive', { DATABASE_URL: url });
+    });
+  }
+
+  /** Sessions in a Redis of this run, which keeps nothing on disk. */
+  redis(): Promise<Server> {
+    return this.#once('redis', async () => {
+      if (spawnSync('redis-server', ['--version']).status !== 0)
+        throw new LeftOut('there is no redis-server here');
+      const port = await freePort();
+      const settings = ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
+      const child = spawn('redis-server', settings, { cwd: this.directory, stdio: 'ignore' });
+      this.#children.push(child);
+      whenWeDie('kill -KILL "$1"', [String(child.pid)]);
+      const server = await this.#program('redis', { REDIS_URL: `redis://127.0.0.1:${port}` });
+      return { ...server, beside: child.pid ?? 0 };
     });
   }
 
@@ -129,8 +144,9 @@ export class Stage {
   busy(servers: Server[]): Busy | undefined {
     if (process.platform !== 'linux') return undefined;
     const stats = statsOfAll();
-    const own = servers.reduce((sum, { pid }) => sum + (stats.get(pid)?.own ?? 0), 0);
-    let database = 0;
+    const ownOf = (pid = 0) => stats.get(pid)?.own ?? 0;
+    const own = servers.reduce((sum, { pid }) => sum + ownOf(pid), 0);
+    let database = servers.reduce((sum, { beside }) => sum + ownOf(beside), 0);
     for (const { pid = 0 } of this.#clusters.values()) {
       database += (stats.get(pid)?.own ?? 0) + (stats.get(pid)?.reaped ?? 0);
       for (const { parent, own } of stats.values()) if (parent === pid) database += own;
@@ -167,7 +183,7 @@ export class Stage {
    */
   only(servers: Server[]): void {
     if (this.#profiles !== undefined) return;
-    const wanted = new Set(servers.map(({ pid }) => pid));
+    const wanted = new Set(servers.flatMap(({ pid, beside = 0 }) => [pid, beside]));
     this.#goOn(this.#children.filter((child) => wanted.has(child.pid ?? 0)));
     if (process.platform !== 'win32')
       for (const child of this.#children) if (!wanted.has(child.pid ?? 0)) child.kill('SIGSTOP');
@@ -251,7 +267,10 @@ export class Stage {
     return library;
   }
 
-  #program(name: 'bare' | 'validated' | 'naive', settings: Record<string, string> = {}): Promise<Server> {
+  #program(
+    name: 'bare' | 'validated' | 'naive' | 'redis',
+    settings: Record<string, string> = {},
+  ): Promise<Server> {
     return this.#run([join(SERVERS, `${name}.ts`)], { NODE_ENV: 'production', ...settings });
   }
 

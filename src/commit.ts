@@ -11,7 +11,8 @@ import type { Course } from './flow/state.ts';
 import type { Heeded, Place } from './hear.ts';
 import type { Located } from './locate.ts';
 import { claimEffect, type EffectKey, whoDid } from './store/effects.ts';
-import type { NewTurn, Turns } from './store/turns.ts';
+import type { NewTurn } from './store/new-turn.ts';
+import type { Turns } from './store/turns.ts';
 
 /** What committing a turn needs. */
 export type Committed = {

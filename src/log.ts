@@ -7,10 +7,7 @@ import { type Logger, pino } from 'pino';
  * quotes values in its message, `detail`, `where` and `parameters` (docs/contract.md section 1, what is never
  * in a log). Of an error only its class, its code and where it was thrown are kept.
  */
-export function makeLog(
-  level: string,
-  destination: { write(line: string): void } = standardOutput(),
-): Logger {
+export function makeLog(level: string, destination: Destination = standardOutput()): Logger {
   const settings = {
     level,
     base: null,
@@ -32,6 +29,8 @@ export function makeLog(
   return pino(settings, destination) as Logger;
 }
 
+type Destination = { write(line: string): void; flushSync?(): void };
+
 /** Bytes of lines that are written at once, whatever is under way. */
 const MOST_BUFFERED = 8 * 1024;
 
@@ -39,7 +38,14 @@ const MOST_BUFFERED = 8 * 1024;
  * Standard output, to which the lines of one turn of the event loop are written together: a system call for each line is
  * as dear as making it. What is left is written when the process exits; only `kill -9` loses the lines of that turn.
  */
-function standardOutput(): { write(line: string): void; flushSync(): void } {
+function standardOutput(): Destination {
+  opened ??= openStandardOutput();
+  return opened;
+}
+
+let opened: Destination | undefined;
+
+function openStandardOutput(): Destination {
   const output = pino.destination({ fd: process.stdout.fd, sync: true, minLength: MOST_BUFFERED });
   let isDue = false;
   const flushSync = () => {

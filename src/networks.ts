@@ -1,5 +1,5 @@
 import { BlockList, isIP } from 'node:net';
-import { Recent } from './seal/recent.ts';
+import { Recent } from './recent.ts';
 
 /** Addresses of which it is kept whether they are in a list: an aggregator has few, and each of its turns asks. */
 const MOST_KNOWN = 1_024;

@@ -9,9 +9,10 @@ const SRC = join(import.meta.dirname, '..', 'src');
 /** What a place may import besides itself and packages. A place is a folder, or a file of the top level. */
 const MAY: Record<string, string[]> = {
   flow: [],
-  seal: [],
+  seal: ['recent.ts'],
+  'recent.ts': [],
   http: [],
-  'networks.ts': [],
+  'networks.ts': ['recent.ts'],
   'log.ts': [],
   'wire.ts': [],
   services: ['flow', 'db', 'store'],
@@ -91,7 +92,7 @@ const TOP = ['command.ts', 'in-words.ts', 'main.ts', 'serve.ts', 'start-line.ts'
 /** Packages that a place may import; a place that is not named may import any. */
 const PACKAGES: Record<string, RegExp> = {
   flow: /^(zod|any-ascii|libphonenumber-js\/max|re2js)$/,
-  seal: /^node:crypto$/,
+  seal: /^(node:crypto|@noble\/hashes\/(hmac|sha2)\.js)$/,
   gateways: /^(zod|fastify|fastify-type-provider-zod|node:crypto)$/,
 };
 

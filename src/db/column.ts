@@ -12,8 +12,8 @@ export class Column<T> {
     this.values = values;
   }
 
-  /** Returns the array in binary format. Called by pg, which sends a Buffer as binary. */
-  toPostgres(): Buffer {
+  /** Returns the array in binary format. Throws `OutOfRange` where a value is none of its type. */
+  toBinary(): Buffer {
     const { type, values } = this;
     let length = HEADER_BYTES;
     let hasNull = 0;
@@ -34,10 +34,22 @@ export class Column<T> {
       bytes.writeInt32BE(size, at);
       at += 4;
       if (value === null) continue;
-      type.write(bytes, value as Exclude<T, null>, at);
+      try {
+        type.write(bytes, value as Exclude<T, null>, at);
+      } catch (error) {
+        throw new OutOfRange(error);
+      }
       at += size;
     }
     return bytes;
+  }
+}
+
+/** A value that is out of the range of its type, with the SQLSTATE that a server would give. */
+class OutOfRange extends Error {
+  readonly code = '22003';
+  constructor(cause: unknown) {
+    super('a value is out of the range of its type', { cause });
   }
 }
 

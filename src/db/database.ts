@@ -118,7 +118,7 @@ export function openPostgres(
     kysely,
     sql: patiently(statements(single, prepared), statements(pool, prepared)),
     laneSql: statements(lane, prepared),
-    within: (tx) => async (_name, text, values) => raw(tx, text, values),
+    within: (tx) => async (_name, text, values) => raw(tx, text, values.map(asBinary)),
     boss: { connectionString: url, pooler },
     house,
     asOwner: async (run) => {
@@ -189,6 +189,11 @@ async function raw(tx: Kysely<Tables>, text: string, values: unknown[]): Promise
   return (await tx.executeQuery<Row>(CompiledQuery.raw(text, values))).rows;
 }
 
+/** A column as Postgres reads arrays in binary; pg sends a Buffer as that. */
+function asBinary(value: unknown): unknown {
+  return value instanceof Column ? value.toBinary() : value;
+}
+
 /** A column as an array, which the embedded database writes in its own way. */
 function asValues(value: unknown): unknown {
   return value instanceof Column ? value.values : value;
@@ -247,7 +252,9 @@ function connect(url: string, settings: pg.PoolConfig, onLost: (error: Error) =>
  * one, at once: every statement of ours may be repeated, because a row that exists already is not written.
  */
 function statements(pool: pg.Pool, prepared: boolean): Sql {
-  return async (name, text, values) => {
+  return async (name, text, given) => {
+    // Before anything is sent: what cannot be written fails alone, and leaves a good connection.
+    const values = given.map(asBinary);
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await runOn(pool, prepared ? { name, text, values } : { text, values });

@@ -1,7 +1,7 @@
 import { type _HMAC, hmac } from '@noble/hashes/hmac.js';
 import { sha256 } from '@noble/hashes/sha2.js';
+import { Recent } from '../recent.ts';
 import { subkey } from './keys.ts';
-import { Recent } from './recent.ts';
 
 /** 128 bits tell any two texts apart that one deployment will ever see, at half the index size of 256. */
 const DIGEST_BYTES = 16;

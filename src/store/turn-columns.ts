@@ -1,7 +1,7 @@
 import { bool, bytea, Column, date, float8, int2, int4, text } from '../db/column.ts';
 import type { Row } from '../db/sql.ts';
 import { hasEnded } from '../flow/dial.ts';
-import type { NewTurn } from './turns.ts';
+import type { NewTurn } from './new-turn.ts';
 
 /** What the insert of turns is asked besides the rows: when a session is expired, and how near midnight is near. */
 export type InsertSettings = { ttl: number; midnightSeconds: number };

@@ -6,6 +6,7 @@ import type { Menu } from '../flow/menu.ts';
 import { isShared } from '../flow/shared-steps.ts';
 import type { Box } from '../seal/box.ts';
 import { Lane } from './lane.ts';
+import type { Behind, NewTurn } from './new-turn.ts';
 import { Parents } from './parents.ts';
 import { type InsertSettings, insertParameters, readWritten } from './turn-columns.ts';
 import {
@@ -30,32 +31,6 @@ export const Reserved = {
 
 /** After this the database is asked again what time it is; in milliseconds. */
 const CLOCK_MS = 60_000;
-
-/** A turn to be inserted. `asked` is the database's clock at its look-up, in seconds since 1970. */
-export type NewTurn = {
-  sessionKey: Buffer;
-  day: string;
-  dial: number;
-  address: Buffer;
-  hop: number;
-  outcome: Outcome;
-  node: number;
-  menu: number;
-  network: number | null;
-  phone: Buffer;
-  service: string;
-  memory: Memory;
-  asked: number;
-  /** Its parent was recalled: the insert asks whether it may be followed. */
-  behind?: Behind;
-  /** It opens a dial that was not looked up: the insert asks whether it may be opened. */
-  opens?: true;
-  /** The text of its address, where the gateway accumulates one. */
-  text?: string;
-};
-
-/** The row of a parent that was recalled: its address, and when it was inserted, exactly: seconds since 1970. */
-export type Behind = { address: Buffer; at: number };
 
 /** A turn that is known. */
 export type KnownTurn = {

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { test } from 'tap';
+import { Recent } from '../../src/recent.ts';
 import { Box, SealError } from '../../src/seal/box.ts';
 import { Digests } from '../../src/seal/digests.ts';
 import { KeyError, parseKey, parseKeyRing, subkey } from '../../src/seal/keys.ts';
-import { Recent } from '../../src/seal/recent.ts';
 import fc from '../support/property.ts';
 
 const K1 = '0123456789abcdef0123456789abcdef';
