@@ -1,6 +1,6 @@
 /**
- * `npm run bench:against -- <directory>`: this checkout beside another one, in one interleaved run. A change stays where
- * it pays here.
+ * `npm run bench:against -- <directory …>`: this checkout beside others, in one interleaved run. A change stays where it
+ * pays here, and what a part costs is seen by a checkout without it.
  *
  *     git worktree add /tmp/before main && ln -s $PWD/node_modules /tmp/before/node_modules
  *     npm run bench:against -- /tmp/before --rounds 8 --connections 64,512
@@ -8,7 +8,7 @@
  * Rates as shares of the bare route, and processor time a turn of the gateway (all its threads) and of Postgres, in
  * microseconds: medians over the rounds, and the median of the ratios in one round.
  */
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { median } from './rows.ts';
 import { type Server, Stage, threadsOf } from './stage.ts';
@@ -23,10 +23,9 @@ const { values, positionals } = parseArgs({
     plans: { type: 'string', default: 'walk' },
   },
 });
-const [other] = positionals;
-if (other === undefined) {
+if (positionals.length === 0) {
   console.error(
-    'npm run bench:against -- <directory of another checkout> [--rounds N] [--connections 64,512]',
+    'npm run bench:against -- <directory of another checkout …> [--rounds N] [--connections 64,512]',
   );
   process.exit(2);
 }
@@ -38,9 +37,15 @@ process.once('SIGINT', () => void stage.close().finally(() => process.exit(130))
 try {
   const servers: Record<string, Server> = {
     bare: await stage.bare(),
-    other: await stage.gateway('other', 'own disk', 'other', join(resolve(other), 'src', 'main.ts')),
     this: await stage.gateway('this'),
   };
+  for (const directory of positionals)
+    servers[basename(directory)] = await stage.gateway(
+      basename(directory),
+      'own disk',
+      'first',
+      join(resolve(directory), 'src', 'main.ts'),
+    );
   for (const plan of values.plans.split(',') as Plan[])
     for (const connections of values.connections.split(',').map(Number)) {
       for (const name of Object.keys(servers)) await measure(name, plan, connections, 2_000);
@@ -87,17 +92,17 @@ function tell(plan: Plan, connections: number, rounds: Record<string, Reading>[]
   const of = (pick: (round: Record<string, Reading>) => number) => median(rounds.map(pick));
   const line = (name: string) =>
     [
-      name.padEnd(6),
+      name.padEnd(10),
       `${of((round) => (round[name] as Reading).rate / (round.bare as Reading).rate).toFixed(3)} of bare`,
       `${of((round) => (round[name] as Reading).main).toFixed(0)} us main thread`,
       `${of((round) => (round[name] as Reading).all).toFixed(0)} us all threads`,
       `${of((round) => (round[name] as Reading).database).toFixed(0)} us Postgres`,
     ].join('  ');
-  const ratio = (field: keyof Reading) =>
-    of((round) => (round.this as Reading)[field] / (round.other as Reading)[field]).toFixed(2);
   console.log(`${plan}, ${connections} connections, ${rounds.length} rounds`);
-  for (const name of ['bare', 'other', 'this']) console.log(`  ${line(name)}`);
-  console.log(
-    `  this of other: rate × ${ratio('rate')}, all threads × ${ratio('all')}, Postgres × ${ratio('database')}`,
-  );
+  for (const name of ['bare', 'this', ...positionals.map((directory) => basename(directory))]) {
+    const ratio = (field: keyof Reading) =>
+      of((round) => (round.this as Reading)[field] / (round[name] as Reading)[field]).toFixed(2);
+    const beside = `  this of it: rate × ${ratio('rate')}, all threads × ${ratio('all')}, Postgres × ${ratio('database')}`;
+    console.log(`  ${line(name)}${name === 'this' || name === 'bare' ? '' : beside}`);
+  }
 }

@@ -31,7 +31,7 @@ export function makeLog(level: string, destination: Destination = standardOutput
 
 type Destination = { write(line: string): void; flushSync?(): void };
 
-/** Bytes of lines that are written at once, whatever is under way. */
+/** Characters of lines that are written at once, whatever is under way. */
 const MOST_BUFFERED = 8 * 1024;
 
 /**
@@ -46,19 +46,19 @@ function standardOutput(): Destination {
 let opened: Destination | undefined;
 
 function openStandardOutput(): Destination {
-  const output = pino.destination({ fd: process.stdout.fd, sync: true, minLength: MOST_BUFFERED });
-  let isDue = false;
+  const output = pino.destination({ fd: process.stdout.fd, sync: true });
+  let lines = '';
   const flushSync = () => {
-    isDue = false;
-    output.flushSync();
+    const due = lines;
+    lines = '';
+    if (due !== '') output.write(due);
   };
   process.once('exit', flushSync);
   return {
     write: (line) => {
-      output.write(line);
-      if (isDue) return;
-      isDue = true;
-      setImmediate(flushSync);
+      if (lines === '') setImmediate(flushSync);
+      lines += line;
+      if (lines.length > MOST_BUFFERED) flushSync();
     },
     flushSync,
   };

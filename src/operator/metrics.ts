@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify';
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { REASONS, type Reason } from '../flow/heard.ts';
 import type { Guard } from '../guard.ts';
 
@@ -71,13 +71,7 @@ export function makeMetrics(parts: MetricsParts) {
       for (const [verdict, count] of parts.pinChecks()) this.inc({ verdict }, count);
     },
   });
-  const duration = new Histogram({
-    name: 'ussd_turn_duration_seconds',
-    help: 'From the request to its answer',
-    labelNames: ['outcome'],
-    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
-    registers,
-  });
+  const durations = new Durations();
   new Counter({
     name: 'ussd_screens_total',
     help: 'Screens shown, replays left out',
@@ -218,7 +212,7 @@ export function makeMetrics(parts: MetricsParts) {
   const count = ({ gateway, outcome, reason = 'other', service, node }: CountedTurn, seconds: number) => {
     counted.turns.add(gateway, outcome);
     if (outcome === 'unavailable') unavailable.inc({ reason });
-    duration.observe({ outcome }, seconds);
+    durations.add(outcome, seconds);
     if (outcome === 'ok' && service !== undefined && node !== undefined) counted.screens.add(service, node);
   };
 
@@ -235,11 +229,50 @@ export function makeMetrics(parts: MetricsParts) {
         onRequest: parts.guard('read'),
         schema: { summary: 'Prometheus metrics', tags: ['operator'], security: [{ operator: [] }] },
       },
-      async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
+      async (_request, reply) =>
+        reply.type(registry.contentType).send(`${await registry.metrics()}\n${durations.text()}`),
     );
   };
 
   return { count, countCallback, routes };
+}
+
+/** Upper bounds of the buckets of durations, in seconds. */
+const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+
+/**
+ * `ussd_turn_duration_seconds` by outcome. Counted here and not by prom-client, whose histogram names its labels anew for
+ * every turn (docs/performance.md).
+ */
+class Durations {
+  readonly #byOutcome = new Map<string, { counts: number[]; sum: number }>();
+
+  add(outcome: string, seconds: number): void {
+    let of = this.#byOutcome.get(outcome);
+    if (of === undefined) {
+      of = { counts: new Array<number>(BUCKETS.length + 1).fill(0), sum: 0 };
+      this.#byOutcome.set(outcome, of);
+    }
+    let bucket = 0;
+    while (bucket < BUCKETS.length && seconds > (BUCKETS[bucket] as number)) bucket += 1;
+    of.counts[bucket] = (of.counts[bucket] as number) + 1;
+    of.sum += seconds;
+  }
+
+  /** Returns the metric in Prometheus' text format: buckets add up those below them. */
+  text(): string {
+    const name = 'ussd_turn_duration_seconds';
+    const lines = [`# HELP ${name} From the request to its answer`, `# TYPE ${name} histogram`];
+    for (const [outcome, { counts, sum }] of this.#byOutcome) {
+      let count = 0;
+      for (const [i, more] of counts.entries()) {
+        count += more;
+        lines.push(`${name}_bucket{le="${BUCKETS[i] ?? '+Inf'}",outcome="${outcome}"} ${count}`);
+      }
+      lines.push(`${name}_sum{outcome="${outcome}"} ${sum}`, `${name}_count{outcome="${outcome}"} ${count}`);
+    }
+    return `${lines.join('\n')}\n`;
+  }
 }
 
 /** Counts by two labels. */
