@@ -10,7 +10,7 @@ import type { Located } from './locate.ts';
 import type { Resumable } from './resume.ts';
 import type { Digests } from './seal/digests.ts';
 import type { Fact } from './services/facts.ts';
-import { rowKey } from './store/turns.ts';
+import { rowKey } from './store/turn-rows.ts';
 
 /** What hearing needs besides the core: who judges secrets, and where facts come from. */
 export type Ears = {

@@ -5,7 +5,8 @@ import { isDialledCode } from './flow/service-code.ts';
 import { SealError } from './seal/box.ts';
 import type { Digests } from './seal/digests.ts';
 import type { Behind } from './store/new-turn.ts';
-import type { Found, KnownTurn, Turns } from './store/turns.ts';
+import type { Found, KnownTurn } from './store/turn-rows.ts';
+import type { Turns } from './store/turns.ts';
 
 /** Where a request stands in its session: the dial, the turn it names or is to follow, and its address. */
 export type Located = {

@@ -6,7 +6,8 @@ import type { State, Step } from './flow/state.ts';
 import { gaveUp } from './flow/step.ts';
 import type { Menus } from './menus.ts';
 import type { NewTurn } from './store/new-turn.ts';
-import { type KnownTurn, Reserved, type Turns, type WholeDial } from './store/turns.ts';
+import { type KnownTurn, Reserved, type WholeDial } from './store/turn-rows.ts';
+import type { Turns } from './store/turns.ts';
 
 /** A turn of an earlier dial that can be gone on with. */
 export type Resumable = NonNullable<Memory['resume']>;

@@ -15,7 +15,7 @@ import { type Located, locate, presumeNew, recall } from './locate.ts';
 import type { Menus } from './menus.ts';
 import { answerOffer, asksSecret, claimOf, missOffer, offer, type Resumable, resumable } from './resume.ts';
 import { SealError } from './seal/box.ts';
-import { type KnownTurn, rowKey } from './store/turns.ts';
+import { type KnownTurn, rowKey } from './store/turn-rows.ts';
 
 /** What a turn needs; times are in milliseconds. */
 export type Parts = Omit<Ears & Committed, 'heard' | 'caller' | 'serviceCode' | 'deadline'> & {

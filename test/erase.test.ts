@@ -18,7 +18,7 @@ import { parseKeyRing } from '../src/seal/keys.ts';
 import { forgetEffects } from '../src/store/effects.ts';
 import { EraseRefused, erase } from '../src/store/erase.ts';
 import { resealCredits } from '../src/store/ledger.ts';
-import { rowKey } from '../src/store/turns.ts';
+import { rowKey } from '../src/store/turn-rows.ts';
 import { ask } from './support/ask.ts';
 import { dump, foundIn } from './support/canary.ts';
 import { command, type Ran } from './support/command.ts';

@@ -15,7 +15,7 @@ import type { Heard } from '../src/flow/heard.ts';
 import type { Menu } from '../src/flow/menu.ts';
 import { written } from '../src/gateways/screens.ts';
 import { Parents } from '../src/store/parents.ts';
-import { Reserved } from '../src/store/turns.ts';
+import { Reserved } from '../src/store/turn-rows.ts';
 import { engineOn, menuOf, openDatabase } from './support/engine.ts';
 import { CumulativeModel } from './support/model.ts';
 import fc from './support/property.ts';

@@ -5,7 +5,7 @@ import { bytes } from '../db/sql.ts';
 import { unpackState } from '../flow/memory.ts';
 import { Box } from '../seal/box.ts';
 import { add, PAGE, type Person } from './erase-person.ts';
-import { rowKey } from './turns.ts';
+import { rowKey } from './turn-rows.ts';
 
 /** No session is open for longer after its last turn (decision 4). */
 const LONGEST_TTL = '1 hour';

@@ -2,7 +2,7 @@ import { bytes, type Sql } from '../db/sql.ts';
 import { Outcome } from '../flow/dial.ts';
 import { type Memory, type Unshown, unpack, unpackState } from '../flow/memory.ts';
 import { type Box, SealError } from '../seal/box.ts';
-import { type Documents, rowKey } from './turns.ts';
+import { type Documents, rowKey } from './turn-rows.ts';
 
 /** A dial as it stands: its first and its newest turn. */
 export type Session = {

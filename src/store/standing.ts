@@ -1,6 +1,6 @@
 import { bytes } from '../db/sql.ts';
 import { Outcome } from '../flow/dial.ts';
-import { Reserved } from './turns.ts';
+import { Reserved } from './turn-rows.ts';
 
 /** How a dial stands: what operators count, list and look up by. */
 export type Standing = 'ended' | 'gave_up' | 'continued' | 'closed' | 'left' | 'open';

@@ -1,14 +1,25 @@
-import { bytes, type Row, type Sql, SqlState, sqlState, Unavailable } from '../db/sql.ts';
+import { bytes, type Sql, SqlState, sqlState, Unavailable } from '../db/sql.ts';
 import { type FoundDial, hasEnded, Outcome } from '../flow/dial.ts';
 import type { Deadline } from '../flow/heard.ts';
-import { type Memory, pack, unpack } from '../flow/memory.ts';
-import type { Menu } from '../flow/menu.ts';
 import { isShared } from '../flow/shared-steps.ts';
 import type { Box } from '../seal/box.ts';
 import { Lane } from './lane.ts';
 import type { Behind, NewTurn } from './new-turn.ts';
 import { Parents } from './parents.ts';
 import { type InsertSettings, insertParameters, readWritten } from './turn-columns.ts';
+import {
+  type Documents,
+  type EndingDial,
+  type Found,
+  type FoundNewest,
+  type KnownTurn,
+  milliseconds,
+  NOTHING,
+  Reserved,
+  rowKey,
+  TurnRows,
+  type WholeDial,
+} from './turn-rows.ts';
 import {
   DIAL_AT,
   ENDED_BY_ANOTHER,
@@ -21,79 +32,8 @@ import {
   THE_END,
 } from './turns-sql.ts';
 
-/** Addresses that are no digest of a text: rows that say something of a dial, of which there is to be one. */
-export const Reserved = {
-  /** An earlier dial is claimed: whoever inserts it goes on with it. */
-  claim: Buffer.alloc(16, 0x01),
-  /** The gateway said that the session is over. */
-  close: Buffer.alloc(16, 0x02),
-} as const;
-
 /** After this the database is asked again what time it is; in milliseconds. */
 const CLOCK_MS = 60_000;
-
-/** A turn that is known. */
-export type KnownTurn = {
-  address: Buffer;
-  hop: number;
-  phone: Buffer;
-  service: string;
-  menu: number;
-  /** Milliseconds since its commit. */
-  age: number;
-  /** The same by the clock: milliseconds since 1970. */
-  at: number;
-  outcome: Outcome;
-  ended: boolean;
-  /** Opens the seal. Throws `SealError`. */
-  memory(): Memory;
-};
-
-/** A dial with all its turns, oldest first. */
-export type WholeDial = {
-  sessionKey: Buffer;
-  day: string;
-  dial: number;
-  turns: KnownTurn[];
-};
-
-/** The answer of a look-up. */
-export type Found = {
-  /** The UTC day and the clock of the database. */
-  today: string;
-  asked: number;
-  /** Within seconds of midnight UTC: the only time at which a key alone does not decide an opening. */
-  nearMidnight: boolean;
-  /** That the caller chose last, on any dial. */
-  language?: string;
-  dial?: FoundDial;
-  /** The longest known of the addresses asked for; `rank` is its place in the list. */
-  turn?: KnownTurn & { rank: number };
-};
-
-/** The newest turn of a dial and the addresses of all of them, oldest first. */
-export type FoundNewest = Omit<Found, 'turn'> & { turn?: KnownTurn; addresses: Buffer[] };
-
-/** A dial as a notice of its end finds it; `over` where it has ended or was closed before. */
-export type EndingDial = {
-  sessionKey: Buffer;
-  day: string;
-  dial: number;
-  over: boolean;
-  hop: number;
-  menu: number;
-  service: string;
-  phone: Buffer;
-  asked: number;
-};
-
-/** The documents that rows are pinned to, by number. */
-export type Documents = {
-  /** Where it is at hand. */
-  known(id: number): Menu | undefined;
-  /** From the database, where another instance stored it; at hand from then on. */
-  pinned(id: number): Promise<Menu>;
-};
 
 type Question = { sessionKey: Buffer; addresses: Buffer[]; caller: Buffer };
 
@@ -104,6 +44,7 @@ type Question = { sessionKey: Buffer; addresses: Buffer[]; caller: Buffer };
 export class Turns {
   readonly #sql: Sql;
   readonly #box: Box;
+  readonly #rows: TurnRows;
   readonly #midnightSeconds: number;
   readonly #lookUps: Lane<Question, Found>;
   readonly #inserts: Lane<NewTurn, number | undefined>;
@@ -137,6 +78,7 @@ export class Turns {
   ) {
     this.#sql = sql;
     this.#box = box;
+    this.#rows = new TurnRows(box, settings.documents, settings.midnightSeconds);
     this.#midnightSeconds = settings.midnightSeconds;
     this.#ttl = settings.ttl;
     this.#parents = settings.recalls ? new Parents() : undefined;
@@ -169,7 +111,7 @@ export class Turns {
     if (this.#parents === undefined) return undefined;
     const passed = performance.now() - this.#clock.at;
     const asked = this.#clock.epoch + passed / 1000;
-    if (passed > CLOCK_MS || secondsFromMidnight(asked) <= this.#midnightSeconds) return undefined;
+    if (passed > CLOCK_MS || this.#rows.isNearMidnight(asked)) return undefined;
     return { today: dayOf(asked), asked, nearMidnight: false };
   }
 
@@ -207,7 +149,7 @@ export class Turns {
         memory:
           'text' in memory
             ? () => memory.memory
-            : this.#memoryOf(
+            : this.#rows.memoryOf(
                 { sealed: memory.sealed, menu: kept.menu },
                 rowKey(sessionKey, kept, kept.address),
                 day,
@@ -224,7 +166,7 @@ export class Turns {
 
   /** Inserts the turns of a walk, all or none. When, as above; undefined where one of them exists already. */
   async insertAll(turns: NewTurn[]): Promise<number | undefined> {
-    const parameters = insertParameters(turns, this.#sealed(turns), this.#settings);
+    const parameters = insertParameters(turns, this.#rows.sealed(turns), this.#settings);
     try {
       const [row] = await this.#withPartition(() => this.#sql('turns_insert_all', INSERT_ALL, parameters));
       return row?.written === turns.length ? milliseconds(row.epoch) : undefined;
@@ -236,8 +178,8 @@ export class Turns {
 
   /** The newest turn of a session's newest dial. */
   async newest(sessionKey: Buffer, caller: Buffer): Promise<FoundNewest> {
-    const row = first(await this.#read(this.#sql, 'turns_newest', NEWEST, [sessionKey, caller]));
-    const { turn, ...found } = this.#found(row, sessionKey);
+    const row = first(await this.#rows.read(this.#sql, 'turns_newest', NEWEST, [sessionKey, caller]));
+    const { turn, ...found } = this.#rows.found(row, sessionKey);
     const addresses = ((row.addresses as Uint8Array[] | null) ?? []).map(bytes);
     return turn === undefined ? { ...found, addresses } : { ...found, turn, addresses };
   }
@@ -248,14 +190,19 @@ export class Turns {
     dial: { day: string; dial: number },
     address: Buffer,
   ): Promise<KnownTurn | undefined> {
-    const [row] = await this.#read(this.#sql, 'turns_read', READ, [sessionKey, dial.day, dial.dial, address]);
-    return row && this.#turn(row, sessionKey, dial);
+    const [row] = await this.#rows.read(this.#sql, 'turns_read', READ, [
+      sessionKey,
+      dial.day,
+      dial.dial,
+      address,
+    ]);
+    return row && this.#rows.turn(row, sessionKey, dial);
   }
 
   /** The turn with which the service ended a dial. */
   async theEnd(sessionKey: Buffer, dial: FoundDial): Promise<KnownTurn | undefined> {
-    const [row] = await this.#read(this.#sql, 'turns_end', THE_END, [sessionKey, dial.day, dial.dial]);
-    return row && this.#turn(row, sessionKey, dial);
+    const [row] = await this.#rows.read(this.#sql, 'turns_end', THE_END, [sessionKey, dial.day, dial.dial]);
+    return row && this.#rows.turn(row, sessionKey, dial);
   }
 
   /** Whether the service has ended a dial by another turn than these. */
@@ -270,7 +217,7 @@ export class Turns {
 
   /** The newest dial of a phone on a service, yesterday's or today's. */
   async lastDial(phone: Buffer, service: string): Promise<WholeDial | undefined> {
-    const rows = await this.#read(this.#sql, 'turns_last_dial', LAST_DIAL, [phone, service]);
+    const rows = await this.#rows.read(this.#sql, 'turns_last_dial', LAST_DIAL, [phone, service]);
     const [first] = rows;
     if (first === undefined) return undefined;
     const dial = {
@@ -278,7 +225,7 @@ export class Turns {
       day: first.day as string,
       dial: first.dial as number,
     };
-    const turns = rows.map((row) => this.#turn(row, dial.sessionKey, dial));
+    const turns = rows.map((row) => this.#rows.turn(row, dial.sessionKey, dial));
     return { ...dial, turns };
   }
 
@@ -324,19 +271,8 @@ export class Turns {
     });
   }
 
-  /** Rows of turns, with the documents that they are pinned to at hand. */
-  async #read(sql: Sql, name: string, text: string, values: unknown[]): Promise<Row[]> {
-    const rows = await sql(name, text, values);
-    const wanted = new Set<number>();
-    for (const { menu } of rows)
-      if (typeof menu === 'number' && this.#documents.known(menu) === undefined) wanted.add(menu);
-    // One that cannot be had is missed when its turn is opened: it must not hide all the others.
-    if (wanted.size > 0) await Promise.allSettled(Array.from(wanted, (id) => this.#documents.pinned(id)));
-    return rows;
-  }
-
   async #askMany(sql: Sql, questions: Question[]): Promise<Found[]> {
-    const rows = await this.#read(sql, 'turns_look_up', LOOK_UP, [
+    const rows = await this.#rows.read(sql, 'turns_look_up', LOOK_UP, [
       questions.map((_, i) => i),
       questions.map((question) => question.sessionKey),
       questions.map((question) => Buffer.concat(question.addresses)),
@@ -347,7 +283,7 @@ export class Turns {
     for (const row of rows) {
       this.#clock = { epoch: row.asked as number, at: now };
       const i = row.i as number;
-      found[i] = this.#found(row, (questions[i] as Question).sessionKey);
+      found[i] = this.#rows.found(row, (questions[i] as Question).sessionKey);
     }
     return found;
   }
@@ -361,7 +297,7 @@ export class Turns {
       if (!firsts.has(name)) firsts.set(name, turn);
     }
     const sent = firsts.size === turns.length ? turns : [...firsts.values()];
-    const sealed = this.#sealed(sent);
+    const sealed = this.#rows.sealed(sent);
     const parameters = insertParameters(sent, sealed, this.#settings);
     const rows = await this.#withPartition(() => sql('turns_insert_many', INSERT_MANY, parameters));
     const written = readWritten(first(rows));
@@ -414,93 +350,9 @@ export class Turns {
     }
   }
 
-  #sealed(turns: NewTurn[]): Buffer[] {
-    return turns.map((turn) =>
-      this.#box.seal(
-        pack(turn.memory, this.#documents.known(turn.menu)),
-        rowKey(turn.sessionKey, turn, turn.address),
-        turn.day,
-      ),
-    );
-  }
-
   get #settings(): InsertSettings {
     return { ttl: this.#ttl, midnightSeconds: this.#midnightSeconds };
   }
-
-  #found(row: Row, sessionKey: Buffer): Found {
-    const found: Found = {
-      today: row.today as string,
-      asked: row.asked as number,
-      nearMidnight: secondsFromMidnight(row.asked as number) <= this.#midnightSeconds,
-    };
-    if (row.language !== null) found.language = row.language as string;
-    if (row.day === null) return found;
-    const dial: FoundDial = {
-      day: row.day as string,
-      dial: row.dial as number,
-      age: row.age_ms as number,
-      idle: (row.idle_ms ?? row.age_ms) as number,
-      closed: row.closed as boolean,
-      untouched: row.untouched === true,
-    };
-    if (row.since_end_ms !== null) dial.sinceEnd = row.since_end_ms as number;
-    found.dial = dial;
-    if (row.address !== null)
-      found.turn = { ...this.#turn(row, sessionKey, dial), rank: Number(row.rank ?? 0) };
-    return found;
-  }
-
-  #turn(row: Row, sessionKey: Buffer, dial: { day: string; dial: number }): KnownTurn {
-    const address = bytes(row.address);
-    const menu = row.menu as number;
-    return {
-      address,
-      hop: row.hop as number,
-      phone: bytes(row.phone),
-      service: row.service as string,
-      menu,
-      age: row.turn_age_ms as number,
-      at: milliseconds(row.turn_epoch),
-      outcome: row.turn_outcome as Outcome,
-      ended: row.turn_ended as boolean,
-      memory: this.#memoryOf(
-        { sealed: bytes(row.sealed), menu },
-        rowKey(sessionKey, dial, address),
-        dial.day,
-      ),
-    };
-  }
-
-  /** Opens a seal when it is first asked for, and once. */
-  #memoryOf({ sealed, menu }: { sealed: Buffer; menu: number }, key: Buffer, day: string): () => Memory {
-    let memory: Memory | undefined;
-    return () => {
-      memory ??= unpack(this.#box.open(sealed, key, day), this.#documents.known(menu));
-      return memory;
-    };
-  }
-}
-
-/** What a row remembers that nobody answers: nothing of the session it is of. */
-const NOTHING: Memory = {
-  state: {
-    node: '',
-    back: [],
-    misses: 0,
-    vars: {},
-    language: '',
-    page: 0,
-    turns: { more: false, previous: false },
-    items: {},
-  },
-  screen: { end: true, node: '', words: '', options: [] },
-  serviceCode: '',
-};
-
-/** The additional data of a turn's seal: the row's key, so that a blob opens in its own row only. */
-export function rowKey(sessionKey: Buffer, dial: { day: string; dial: number }, address: Buffer): Buffer {
-  return Buffer.concat([sessionKey, Buffer.from(`\0${dial.day}\0${dial.dial}\0`), address]);
 }
 
 /** The key of a row, as a name in memory. */
@@ -511,16 +363,6 @@ function nameOf({ sessionKey, day, dial, address }: NewTurn): string {
 /** The UTC day of a time in seconds since 1970, as `yyyy-mm-dd`. */
 function dayOf(epoch: number): string {
   return new Date(epoch * 1000).toISOString().slice(0, 10);
-}
-
-/** Seconds as the database has them, in whole milliseconds. */
-function milliseconds(epoch: unknown): number {
-  return Math.round((epoch as number) * 1000);
-}
-
-function secondsFromMidnight(clock: number): number {
-  const inDay = clock % 86_400;
-  return Math.min(inDay, 86_400 - inDay);
 }
 
 function first<T>(list: T[]): T {
