@@ -118,7 +118,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: PARAM_LENGTH },
     // A path that cannot be decoded, or is too long, leads nowhere; fastify's own words would quote it.
     frameworkErrors: (_error, request, reply) => void nowhere(request, reply as FastifyReply),
-    // A request that cannot even be read gets no words: nobody who speaks HTTP is there to hear them.
+    // A request that cannot even be read gets no words: its sender does not speak HTTP.
     // A URL or headers above Node's 16 KiB are: a list of phones goes into a body.
     clientErrorHandler: (error, socket) => {
       if (error.code === 'HPE_HEADER_OVERFLOW' && socket.writable) socket.end(TOO_LONG);
@@ -221,7 +221,7 @@ export async function buildApp(parts: AppParts): Promise<{ app: FastifyInstance;
     if (wait === undefined) reply.callNotFound();
     else tooMany(reply, wait);
   };
-  // Gone before it could be read: there is nobody to answer, and no address to count it for.
+  // The connection closed before the request could be read: no answer can be sent, and no address counted.
   const isGone = (request: FastifyRequest) => request.socket.destroyed || request.ip === undefined;
 
   /** Everything that a telecom gateway calls: who may, how often, and one line a turn or callback. */

@@ -28,7 +28,7 @@ export type Bound = {
   mostRecipients: number;
   /** Messages can be sent that can be answered. */
   hasShortCode: boolean;
-  /** Requests for help are handed over to somebody else. */
+  /** Requests for help are handed over to another system. */
   routed: boolean;
   /** Idle sessions expire after this; in milliseconds. */
   ttl: number;

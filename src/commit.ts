@@ -106,7 +106,7 @@ async function commitEffects(
       const turns = turn.turns.through(sql);
       const inserted = await turns.insertAll(rows);
       if (inserted === undefined) throw new Contested();
-      // Another screen of this dial may be answered at the same moment: whoever comes second gets its END.
+      // Another screen of this dial may be answered at the same moment: the second one gets the END of the first.
       await lockDigest(tx, DIAL_LOCK, sessionKey);
       const addresses = rows.map(({ address }) => address);
       if (await turns.endedByAnother(sessionKey, { day, dial }, addresses)) throw new Contested();

@@ -502,7 +502,7 @@ function parseGateways(list: string): NamedGateway[] {
 /** `name:scope+scope:token,…`, or one bare token that may do everything. Problems never quote a token. */
 function parseOperators(list: string): Operator[] {
   const operators = /[:,]/.test(list) ? entriesOf(list).map(parseOperator) : [bareOperator(list)];
-  // A space would end the token in its header, and a list of nobody would leave the routes open.
+  // A space would end the token in its header, and an empty list would leave the routes open.
   if (operators.length === 0 || operators.some(({ token }) => !/^[!-~]{8,}$/.test(token))) {
     throw new Error('a token has at least 8 characters, printable ASCII and no space');
   }

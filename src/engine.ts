@@ -89,7 +89,7 @@ export type Engine = Keeping & {
   takeNotice: TakeNotice;
   sessions: Sessions;
   menus: Menus;
-  /** Looked at once; whoever runs longer goes on looking. */
+  /** Read once; a gateway goes on reading them. */
   switches: Switches;
   /** Closes the newest dial of a session without an END, where it is open and this caller's. */
   closeSession(sessionKey: Buffer, caller: Buffer): Promise<void>;

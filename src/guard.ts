@@ -16,7 +16,7 @@ export type GuardSettings = {
   limit: Limit;
 };
 
-/** A hook that lets in whoever may do what `scope` names, and answers everybody else. */
+/** Returns a hook that lets in operators with a scope, and answers all others. */
 export type Guard = (scope: string) => (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
 
 /** Wrong tokens that one address may try in a window of the rate limit. */

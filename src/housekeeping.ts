@@ -39,7 +39,7 @@ export type Housekeeping = Pick<
 /** A step that left something undone, and why: an SQLSTATE, an error code, or `unfinished` where time ran out. */
 export type FailedStep = { step: string; code: string };
 
-/** What was removed, by kind; `unclosed` counts the tasks among them that nobody had closed. */
+/** What was removed, by kind; `unclosed` counts the tasks among them that were not closed. */
 export type Kept = { removed: Record<string, number>; unclosed: number; failures: FailedStep[] };
 
 /** Some step of the housekeeping failed; the others were done. Its message has steps and codes only. */

@@ -86,7 +86,7 @@ async function judge(parts: JudgeParts, heard: Heard): Promise<Verdict> {
   return parts.slots.run(() => newPin(parts, account, pin), heard.deadline);
 }
 
-/** A PIN that was sent by SMS, or that somebody saw, is to be replaced by another one. */
+/** A PIN that was sent by SMS, or reset by support, must be replaced by another one. */
 async function newPin(
   { pending, pinCost }: JudgeParts,
   account: Known | undefined,

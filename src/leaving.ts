@@ -6,7 +6,7 @@ import type { Queue } from './queue.ts';
 /** Between SIGTERM and the closed door: answers say `connection: close`, and balancers see `/health`. */
 const GOODBYE_MS = 1_000;
 /**
- * Longer than any answer takes: whoever is connected after that asks nothing. (A connection on which
+ * Longer than any answer takes: a connection that is open after that has no request. (A connection on which
  * nothing was ever asked does not count as idle, and would be waited for.)
  */
 const LAST_ANSWER_MS = 5_000;
@@ -71,7 +71,7 @@ export function leaveAtOnce(): void {
   process.exit(0);
 }
 
-/** What nobody caught is logged like any error, without its message, and ends the process. */
+/** Logs an uncaught error like any other, without its message, and ends the process. */
 export function lastWords(log: Logger): void {
   const end = (error: unknown) => {
     log.fatal({ err: error }, 'an error that nobody caught');

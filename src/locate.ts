@@ -104,7 +104,7 @@ function hasOpened(turn: KnownTurn | undefined): boolean {
   try {
     return turn?.memory().heard === BY_CODE;
   } catch (error) {
-    // Its key has left the ring: what nobody can read is replayed to nobody, so a new dial it is.
+    // Its key has left the ring: a turn that cannot be read is not replayed, so a new dial begins.
     if (error instanceof SealError) return true;
     throw error;
   }

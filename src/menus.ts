@@ -10,7 +10,7 @@ import { EXPECTED, KEYS, Menu, NODE, NODE_KINDS, SERVICE_NAME, SERVICE_RULE } fr
 import type { Known } from './flow/plan.ts';
 import { slipsIn, type Vocabulary } from './slips.ts';
 
-/** Documents that may not answer anybody, with every problem found: file, line where known, reason. */
+/** Documents that must not be served, with every problem found: file, line where known, reason. */
 export class MenuError extends Error {
   readonly code = 'menu_refused';
   readonly problems: string[];
@@ -159,7 +159,7 @@ export type Said = { served(service: string): void; refused(problems: string[]):
 const LOOK_EVERY_MS = 1_000;
 
 /**
- * Serves a document anew when its file has changed: a good one to new dials, a bad one to nobody, so that
+ * Serves a document anew when its file has changed: a good one to new dials, a bad one not at all, so that
  * the version before it stays. Looks at the files' times rather than being told, which works on every file
  * system. Returns what ends it.
  */

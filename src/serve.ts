@@ -42,7 +42,7 @@ export const REPLIES = join(import.meta.dirname, 'sms', 'replies.yaml');
 
 /**
  * For one call to a task router; in milliseconds. Three of them, which a task may take, are over before its lease is
- * (10 s), and before the queue gives the job to somebody else.
+ * (10 s), and before the queue gives the job to another worker.
  */
 const ROUTER_MS = 3_000;
 

@@ -23,11 +23,11 @@ export type Parts = Omit<Ears & Committed, 'heard' | 'caller' | 'serviceCode' | 
   codes: ServiceCodes;
   /** A session idle for longer is expired. */
   ttl: number;
-  /** Whether an operator has switched the service off. Known without asking anybody. */
+  /** Whether an operator has switched the service off. Known without a query. */
   isOff(service: string): boolean;
   /**
    * Runs with this session's key locked across all instances, all of it on the connection that holds the
-   * lock: whoever waits for another one there can wait for somebody who waits for the lock.
+   * lock: waiting for another connection there can be waiting for a turn that waits for the lock.
    */
   underLock<T>(sessionKey: Buffer, run: (locked: Connected) => Promise<T>): Promise<T>;
 };
@@ -36,7 +36,7 @@ export type Parts = Omit<Ears & Committed, 'heard' | 'caller' | 'serviceCode' | 
 type Connected = Pick<Ears & Committed, 'turns' | 'db' | 'transact'>;
 
 /**
- * Losing a race means that somebody's row is there now: the turn itself, or one more of those that a walk
+ * Losing a race means that another row is there now: the turn itself, or one more of those that a walk
  * passes. So a walk loses once for each of its pieces at most; more than this is no race.
  */
 const ATTEMPTS = MOST_PIECES + 2;
@@ -62,8 +62,8 @@ const SWITCHED_OFF = 'This service is switched off for now. Please try again lat
  * 3. `hearAll`: every new input in order, one pure step each. A secret is judged before the core hears of
  *    it; facts that the core asks for are loaded, and the step taken again.
  * 4. One insert commits what was heard; with effects, one transaction for the rows and all that they make
- *    happen. Somebody was first: their row is there now, so begin again, and find it. The unique key
- *    decides; no lock is held while anybody thinks.
+ *    happen. Another request was first: its row is there now, so the turn begins again and finds it. The unique key
+ *    decides; no lock is held between the statements.
  *
  * Throws `Unavailable` when the deadline passes; the turn may have happened then, and the same request
  * will replay it.
@@ -194,7 +194,7 @@ function foreignField(
   try {
     return known.memory().serviceCode === heard.serviceCode ? undefined : 'serviceCode';
   } catch (error) {
-    // In an expired dial a turn whose key has left the ring is nobody's rather than a fault.
+    // In an expired dial a turn whose key has left the ring counts as another caller's, not as a fault.
     if (expired && error instanceof SealError) return 'serviceCode';
     throw error;
   }
@@ -363,7 +363,7 @@ async function repeatEnd(turn: Turn, located: Located, parent: KnownTurn): Promi
   return written ? replay(end) : 'contested';
 }
 
-/** Stores what a text is told that nobody hears any more; false where it was heard after all. */
+/** Stores the answer to a text that comes after the end of a dial; false where it was a turn after all. */
 async function settle(
   { heard, turns, deadline }: Turn,
   { sessionKey, found, text, addressAt, alias }: Located,

@@ -37,8 +37,8 @@ export type Old = {
 /**
  * Removes old rows in batches, one transaction each, until none is left or the sweep is over. Each batch continues at
  * the time where the last one ended: starting at the oldest entry again would read the dead entries of all earlier
- * batches for as long as an old snapshot (a dump) keeps them. Rows that somebody else holds locked are left to the
- * next run. Returns how many rows were removed, by the value of `kind`.
+ * batches for as long as an old snapshot (a dump) keeps them. Rows that another transaction holds locked are left to
+ * the next run. Returns how many rows were removed, by the value of `kind`.
  */
 export async function removeOld(db: Db, old: Old, within: Sweep = sweep()): Promise<Map<string, number>> {
   const removed = new Map<string, number>();
@@ -106,7 +106,7 @@ async function inTransaction<T>(db: Db, run: (tx: Db) => Promise<T>): Promise<T>
   });
 }
 
-/** Limits of this transaction alone, in milliseconds: a pooler hands its connection to somebody else afterwards. */
+/** Limits of this transaction alone, in milliseconds: a pooler hands its connection to another client afterwards. */
 export async function limit(tx: Db, statementMs: number, lockMs: number): Promise<void> {
   await sql`select set_config('statement_timeout', ${String(statementMs)}, true),
     set_config('lock_timeout', ${String(lockMs)}, true)`.execute(tx);

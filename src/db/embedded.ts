@@ -132,7 +132,7 @@ function makePrivate(directory: string): void {
   if (((statSync(files, { throwIfNoEntry: false })?.mode ?? 0) & 0o077) !== 0) chmodSync(files, 0o700);
 }
 
-/** How often a holder touches its lock, and when one that is not touched is nobody's; in milliseconds. */
+/** How often a holder touches its lock, and after what time an untouched lock is free; in milliseconds. */
 const BEAT_MS = 2_000;
 const STALE_MS = 20_000;
 
@@ -143,7 +143,7 @@ const NAMESPACE = linkOf('/proc/self/ns/pid');
  * Takes the lock file of a data directory; the lock of a process that is gone is taken over. Throws `DirectoryInUse`.
  */
 export function hold(lock: string, directory: string, again = true): void {
-  // Written whole before it is there: a lock that is read while it is still empty looks like nobody's.
+  // Written whole before it is there: a lock that is read while it is still empty looks free.
   const mine = `${lock}.${process.pid}`;
   writeFileSync(mine, `${process.pid} ${startOf(process.pid)} ${NAMESPACE}\n`, { mode: 0o600 });
   try {
@@ -182,7 +182,7 @@ function touch(lock: string): void {
   }
 }
 
-/** Takes away the lock of a holder that was killed, unless somebody else has just replaced it. */
+/** Takes away the lock of a holder that was killed, unless another process has just replaced it. */
 function setAside(lock: string, seen: string): void {
   const aside = `${lock}.aside.${process.pid}`;
   try {
@@ -190,7 +190,7 @@ function setAside(lock: string, seen: string): void {
     if (read(aside) !== seen) linkSync(aside, lock);
     rmSync(aside, { force: true });
   } catch {
-    // Somebody was faster; the exclusive link that follows decides.
+    // Another process was faster; the exclusive link that follows decides.
   }
 }
 

@@ -95,7 +95,7 @@ async function isReady(db: Kysely<unknown>, folder: string): Promise<boolean> {
   return files.every((file) => applied.has(file.slice(0, -'.ts'.length)));
 }
 
-/** Takes no lock of its own: whoever migrates through it holds one already. */
+/** Takes no lock of its own: the migration that uses it holds one already. */
 class LockedBefore extends PostgresDialect {
   override createAdapter(): PostgresAdapter {
     return new LockedBeforeAdapter();

@@ -41,7 +41,7 @@ export async function missingRights(db: Kysely<unknown>): Promise<string[]> {
       `grant usage, create on schema public to ${role}`,
       `alter role ${role} in database ${name} set search_path = public`,
     ];
-  // Whoever is granted to be the owner may what the owner may.
+  // A member of the owner's role may do what the owner may.
   if (owners.length > 0) return owners.map((owner) => `grant ${owner} to ${role}`);
   return [
     ...(begun ? [] : [`grant create on database ${name} to ${role}`]),

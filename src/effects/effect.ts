@@ -47,7 +47,7 @@ export const NEED_PHONE: ReadonlySet<string> = new Set([
   'openTask',
 ]);
 
-/** Those that nobody who holds the phone later can see: private documents may name no others. */
+/** Effects that leave nothing on the phone: private documents may name no others. */
 export const QUIET: ReadonlySet<string> = new Set(['openTask']);
 
 /** Their arguments that are sent as SMS. */

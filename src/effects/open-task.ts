@@ -17,7 +17,7 @@ const RETRIES = 450;
 /** A raced request is asked again on what is so by then; more than this is no race. */
 const ATTEMPTS = 4;
 
-/** Who is called first where many wait: whoever has no roof tonight, then no food; papers can wait till morning. */
+/** Priority by kind of support, highest first: no shelter tonight, then no food; legal papers can wait till morning. */
 const PRIORITIES: Readonly<Record<string, number>> = { Shelter: 10, 'Food and Clothing': 5 };
 
 function priorityOf(supportType: string): number {
@@ -46,7 +46,7 @@ export type Asking = {
   randomCode(alphabet: string, length: number): string;
 };
 
-/** The same from outside a turn: somebody else has led the conversation. Returns the reference. */
+/** The same from outside a turn: another program has led the conversation. Returns the reference. */
 export async function askForHelp(
   { db, tasks, enqueue, randomCode }: Asking,
   request: Request,
@@ -128,10 +128,10 @@ async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
   let { routerId } = held;
   if (routerId !== null && held.told) return undefined;
   if (routerId === null && held.tried !== 'no') {
-    // It was begun, and nobody heard the answer: what is there under this reference is it.
+    // Creating it was begun, and the answer was lost: the task under this reference is the one.
     routerId = (await router.find(attributes)) ?? null;
     if (routerId !== null && held.state === 'assigned') {
-      // Somebody at the desk took it meanwhile. What is there must not call the same person.
+      // An agent took it at the desk meanwhile: the far side must not call the same person.
       await farTasks.disown(db, held.id, routerId);
       await router.close(routerId, 'taken at the desk');
       return undefined;
@@ -153,7 +153,7 @@ async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
     await farTasks.told(db, held);
     return undefined;
   }
-  // Somebody at the desk took it while the far side did not: it is theirs.
+  // An agent took it at the desk, and the far side did not: it stays at the desk.
   if (held.state === 'assigned') return undefined;
   if (held.tried === 'fresh') return 'uncertain';
   await farTasks.tries(db, held.id, 'begins');

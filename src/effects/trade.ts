@@ -10,11 +10,11 @@ import { SMS } from './sms.ts';
 /** The kind of a queued order. */
 export const TRADE = 'trade';
 
-/** With growing intervals of at most 5 min: about two hours. A price that is older than that is nobody's. */
+/** With growing intervals of at most 5 min: about two hours. A price that is older than that is not used. */
 const RETRIES = 30;
 
 /**
- * For one order at the exchange, in milliseconds: below the 10 s after which the queue gives it to somebody else. It
+ * For one order at the exchange, in milliseconds: below the 10 s after which the queue gives it to another worker. It
  * may be done all the same: the same key is asked again.
  */
 const PATIENCE_MS = 8_000;

@@ -11,7 +11,7 @@ export const Outcome = {
   gaveUp: 3,
   /** The expired answer, stored so that racing copies agree. It is an END, but no END of the service. */
   expired: 8,
-  /** A dial closed without a screen, by the aggregator's end-of-session notice. It is no turn of anybody's. */
+  /** A dial closed without a screen, by the aggregator's end-of-session notice. It is no turn. */
   closed: 9,
   /** The END said again to another text, stored for the same reason. It is no END of its own. */
   repeated: 10,
@@ -78,7 +78,7 @@ export function decide(dial: FoundDial | undefined, asked: Asked, ttl: number): 
     const again = asked.bound && asked.known && startsAgain(dial, expired);
     return again ? { do: 'replay' } : { do: 'open', dial: dial.dial + 1 };
   }
-  // A stranger on an expired session is told what anybody is told, and leaves no row in it.
+  // Another phone on an expired session gets the usual answer and leaves no row in it.
   if (!asked.bound) return { do: 'expire', record: false };
   if (asked.known) return { do: 'replay' };
   if (dial.sinceEnd !== undefined) return { do: 'repeatEnd' };

@@ -2,11 +2,11 @@ import { type Menu, type Node, optionsOf, type Text, waysFrom, wordsOf } from '.
 
 /**
  * What is wrong with a document: where, what, and the shortest text that leads there. An error keeps the
- * document from answering anybody; a warning does not.
+ * document from being served; a warning does not.
  */
 export type Finding = { level: 'error' | 'warning'; node: string; problem: string; path?: string };
 
-/** Something that keeps a document from answering anybody. */
+/** Returns a finding that keeps a document from being served. */
 export function error(node: string, problem: string): Finding {
   return { level: 'error', node, problem };
 }

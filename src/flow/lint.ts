@@ -113,7 +113,7 @@ function translations(menu: Menu): Finding[] {
 const UNBOUNDED =
   'the pattern cannot be checked in bounded time: write it without look-ahead, look-behind, back-references and repeats above 1000 (the syntax of RE2)';
 
-/** Answers that nobody can give, and secrets that are kept where they are not. */
+/** Finds questions whose answer cannot be given, and secrets that would be kept. */
 function answers(menu: Menu): Finding[] {
   return nodesOf(menu).flatMap(([name, node]) => {
     if (!('ask' in node)) return [];
@@ -194,7 +194,7 @@ function ways(menu: Menu): Finding[] {
     const always = ({ when }: Way) => Object.keys(when ?? {}).length === 0;
     const open = lists.some((list) => !list.some(always));
     const hidden = lists.some((list) => list.slice(0, -1).some(always));
-    // A dialled-through code reaches the root's options without anybody having read a screen.
+    // A dialled-through code reaches the root's options before any screen is sent.
     const early = name === menu.root && waysFrom(node).some(({ effects }) => effects);
     return [
       ...(open

@@ -29,7 +29,7 @@ export type Unshown = Omit<Memory, 'screen'>;
 
 /**
  * The first place says how to read the rest; a later layout takes the next number. The first one had every word and
- * label in the row: it is still read, and nobody writes it.
+ * label in the row: it is still read, and no longer written.
  */
 const WRITTEN_OUT = 1;
 const LAYOUT = 2;
@@ -135,7 +135,7 @@ export function unpack(bytes: Buffer, menu?: Menu): Memory {
   return { ...withoutScreen(packed), screen: screenOf(packed, menu) };
 }
 
-/** The same without what was shown: nobody has to have the document. */
+/** The same without what was shown, which needs no document. */
 export function unpackState(bytes: Buffer): Unshown {
   return withoutScreen(parse(bytes));
 }

@@ -67,7 +67,7 @@ export function edgesOf(menu: Menu): Edge[] {
   return [...forward, ...returning];
 }
 
-/** The nodes to which some way leads from the first screen. Back leads only where somebody was before. */
+/** The nodes to which some way leads from the first screen. Back leads only to a screen that was shown before. */
 export function reachable(menu: Menu, edges: Edge[]): Set<string> {
   const reached = new Set([menu.root]);
   for (const node of reached) {

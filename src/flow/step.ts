@@ -100,7 +100,7 @@ export function secretOf(menu: Menu, state: State, input: string): Ask | undefin
   return optionsOf(node).some(({ key }) => sameKey(key, input)) ? undefined : node;
 }
 
-/** Whether an input is a choice that nobody makes who has not been shown the screen. */
+/** Whether an input is a choice that can be made only on a screen that was sent (`seen`). */
 export function wantsSeeing(menu: Menu, state: State, input: string): boolean {
   return optionsOf(nodeAt(menu, state.node)).some(({ key, seen }) => seen === true && sameKey(key, input));
 }
@@ -213,7 +213,7 @@ function missingIn(texts: Text[], state: State, world: World): string[] {
 /** What an effect means to the session itself. */
 function settle(state: State, { kind, args }: Effect): State {
   if (kind === 'rememberLanguage') return { ...state, language: args.language ?? state.language };
-  // Whoever has changed the PIN knows the new one; every other session that the old one let in is out.
+  // The session that changed the PIN stays logged in; every other one that the old PIN let in is logged out.
   if (kind === 'changePin' && state.account !== undefined)
     return { ...state, account: nextPin(state.account) };
   return state;
@@ -236,7 +236,7 @@ function go(menu: Menu, state: State, target: string, world: World): Step | Need
   return show(menu, { ...state, node: target, back, misses: 0, page: 0 }, world);
 }
 
-/** The first screen again: whoever leaves for it is logged out, and what was typed is forgotten. */
+/** Returns the first screen: the session is logged out, and what was typed is forgotten. */
 function home(menu: Menu, state: State, world: World): Step | Needs {
   return show(menu, fresh(menu, state.language), world);
 }

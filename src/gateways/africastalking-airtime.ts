@@ -23,7 +23,7 @@ export type AirtimeParts = {
   /** Whether we are buying this just now; the amount in hundredths. */
   isExpected(recipient: string, currency: string, amount: bigint, deadline: Deadline): Promise<boolean>;
   pseudonym(msisdn: string): string;
-  /** In production a report that anybody could have sent moves no money (decision 29). */
+  /** In production an unauthenticated report moves no money (decision 29). */
   production: boolean;
 };
 
@@ -89,7 +89,7 @@ function statusOf(app: FastifyInstance, parts: AirtimeParts): void {
       const { phoneNumber, status, requestId, value } = request.body;
       const facts = begin(request, STATUS, parts.pseudonym(phoneNumber));
       const authenticated = request.authenticated || !parts.production;
-      // Anybody could have sent it: it leaves no row (decision 29).
+      // Unauthenticated: it leaves no row (decision 29).
       if (!authenticated) {
         facts.outcome = 'refused';
         return inWords(reply, 200, 'OK');

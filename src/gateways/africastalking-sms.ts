@@ -89,7 +89,7 @@ const Message = z.object({
   from: Given.meta({ description: 'Who sent it.', example: '+254711000111' }),
 });
 
-/** A word for what went wrong, whichever: letters, and nothing long enough to be a number of somebody's. */
+/** A reason of a failure in the provider's words: letters, and no digits enough for a phone number. */
 const Reason = dropped(
   z
     .string()

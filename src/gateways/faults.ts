@@ -9,7 +9,7 @@ type BodySchema = { shape?: object; in?: BodySchema } | undefined;
 
 /**
  * Names the fields of a request that are out of rule, for the log (decision 39): fields of the route's own schema
- * only, because a key that somebody else chose can be a phone number or a PIN.
+ * only, because a key that the caller chose can be a phone number or a PIN.
  */
 export function faultOf(error: Error, { routeOptions }: { routeOptions: { schema?: unknown } }): string[] {
   const { body } = (routeOptions.schema ?? {}) as { body?: BodySchema };

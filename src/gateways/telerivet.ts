@@ -45,7 +45,7 @@ const Posted = z.object({
 });
 
 export type TelerivetParts = {
-  /** Without one nobody is let in. */
+  /** Without one every request is refused. */
   secret?: string;
   /** Takes a request for help, by the deadline. */
   askForHelp(

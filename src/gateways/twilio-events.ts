@@ -51,7 +51,7 @@ const Event = z.object({
 /** What a task is known by, in its attributes. */
 const About = z.object({ reference: z.string().regex(/^\d{1,10}$/), from: z.string().max(20) });
 
-/** What follows from an event: `lost` where a task ended without anybody having dealt with it. */
+/** What follows from an event: `lost` where a task ended and was not dealt with. */
 type Move = 'assigned' | 'released' | 'closed' | 'lost';
 
 export type TaskEvent = {
@@ -64,7 +64,7 @@ export type TaskEvent = {
 };
 
 export type TwilioEventsParts = {
-  /** Without them nobody is let in. */
+  /** Without them every request is refused. */
   signed?: { authToken: string; workspaceSid: string; url?: string };
   /** Moves the task; it is `stale` where something newer was heard. */
   hear(event: TaskEvent, deadline: Deadline): Promise<'stored' | 'stale' | 'unmatched'>;
@@ -88,7 +88,7 @@ export async function twilioEvents(app: FastifyInstance, parts: TwilioEventsPart
     const wait = await parts.limit(request);
     return wait === undefined ? inWords(reply, 200, 'OK') : tooMany(reply, wait);
   };
-  // A body that cannot be read was signed by nobody.
+  // The signature of a body that cannot be read cannot be checked.
   acknowledge(app, ROUTE, (request, reply, isTooLong) => {
     if (request.signed === true) return undefined;
     return isTooLong ? drop(request, reply) : refuse(request, reply);

@@ -167,7 +167,7 @@ function judgedOf(statusCode: number, status: string, providerId: string | undef
   const known = BY_CODE.get(statusCode) ?? (Number.isNaN(statusCode) ? BY_STATUS.get(status) : undefined);
   if (known !== undefined) return known;
   const code = Number.isInteger(statusCode) ? `status_${Math.abs(statusCode) % 1000}` : 'status_unknown';
-  // The hundreds are those that were taken. Of any other new code nobody has said that it is final.
+  // The hundreds are those that were taken. No other new code is documented as final.
   const taken = statusCode >= 100 && statusCode < 200 && providerId !== undefined;
   return { outcome: taken ? 'accepted' : 'later', code };
 }

@@ -1,7 +1,7 @@
 /**
- * The far sides: whoever sells airtime and carries messages. What every one of them takes and gives stands
+ * The far sides: providers that sell airtime and carry messages. What every one of them takes and gives stands
  * here; one file beside this one is one of them. Nothing of ours is imported, so a far side knows neither
- * the database nor the queue: whether to try again is decided by whoever calls.
+ * the database nor the queue: the caller decides whether to try again.
  */
 
 /**
@@ -78,7 +78,7 @@ export type SmsBatch = {
 
 /**
  * What became of one recipient: `accepted`, the far side has it, and `providerId` names it in later reports;
- * `refused`, it never will, whoever asks again; `later`, it did not take it now, or did not say.
+ * `refused`, it never will, however often it is asked; `later`, it did not take it now, or did not say.
  */
 export type SmsVerdict = {
   to: string;

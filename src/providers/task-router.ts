@@ -15,7 +15,7 @@ export type TaskAttributes = {
 export type NewTask = { attributes: TaskAttributes; priority: number };
 
 /**
- * Where requests for help are handed over to whoever answers them. Every call has a bounded wait and throws
+ * Where requests for help are handed over to the agents of another system. Every call has a bounded wait and throws
  * `ProviderError`; `retryable` there means as ever that it may have been done, or may be done later.
  */
 export type TaskRouter = {

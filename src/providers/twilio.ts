@@ -19,12 +19,13 @@ export type Twilio = {
 };
 
 /**
- * Two weeks, in seconds: the most that can be asked. What nobody has taken by then is cancelled; without a word
+ * Two weeks, in seconds: the most that can be asked. A task that no worker has taken by then is cancelled; without a
+ * word
  * of ours it would be after one day, and a request for help would be over because it was a holiday.
  */
 const LONGEST_WAIT = 1_209_600;
 
-/** Twilio's number for what is not there. A 404 without it comes from somebody else: the address is wrong. */
+/** Twilio's number for what is not there. A 404 without it comes from another server: the address is wrong. */
 const NOT_FOUND = 20404;
 
 /** Looks and steps before giving up on a task that others change at the same time. */

@@ -169,7 +169,7 @@ export class PendingPins {
   }
 }
 
-/** A random PIN that nobody would try first, for one use. */
+/** Returns a random PIN for one use that is not among the usual guesses. */
 export function oneTimePin(msisdn: string): string {
   for (;;) {
     const pin = String(randomInt(100_000)).padStart(5, '0');

@@ -84,7 +84,7 @@ export class Accounts {
     await this.#bind(tx, created.id, account.msisdn);
   }
 
-  /** How many accounts a phone may log in to; `locked`: nobody else can add one until this commits. */
+  /** How many accounts a phone may log in to; `locked`: no other transaction can add one until this commits. */
   async countOf(db: Db, phone: Buffer, locked = false): Promise<number> {
     if (locked) await lockDigest(db, PHONE_LOCK, phone);
     const row = await db

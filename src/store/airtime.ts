@@ -79,7 +79,7 @@ type Sale = { provider: string; providerId: string; attributed: boolean };
 /** Orders of one recipient, currency and amount (hundredths, in digits), locked. */
 type Group = { recipient: Buffer; currency: string; amount: string; orders: Row[] };
 
-/** Nothing has moved, and there is nobody to tell. */
+/** No money has moved, and no subscriber is told. */
 const STILL: Moved = { moved: false, tell: [] };
 
 /** The provider whose reports `/airtime/status` takes. */

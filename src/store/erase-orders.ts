@@ -10,7 +10,7 @@ import { add, ChangedMeanwhile, type Person } from './erase-person.ts';
 /** The message that is to tell of an order is written before it, in the same transaction. */
 const BEFORE_ORDER = '1 minute';
 
-/** What stands in somebody else's text where the number was. */
+/** Replaces the erased number in texts of other people. */
 const ERASED = '(erased)';
 
 /** A row as it was locked. */

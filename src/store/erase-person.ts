@@ -23,7 +23,7 @@ export type Count = Record<string, number>;
 /** Rows of one statement: every message that goes is looked for in the orders (their foreign keys). */
 export const PAGE = 200;
 
-/** Somebody wrote what was to be cut between the reading and the writing: it is to be read again. */
+/** A row changed between being read and being cut: it is read again. */
 export class ChangedMeanwhile extends Error {}
 
 /** A kind of which there is nothing is not counted at all. */

@@ -58,7 +58,7 @@ export type Erased = {
   cut: Record<string, number>;
   /** Open tasks that a task router has, or may have: by its id, or by our reference. They are to be deleted there. */
   elsewhere: string[];
-  /** Somebody goes on in a session that was open: they are heard as whoever dials for the first time. */
+  /** A session that was open goes on: it is answered as a first dial. */
   stillTyping: boolean;
   /** Tables whose dead rows the server is to take away when it comes to it. */
   unswept: string[];
@@ -85,7 +85,7 @@ export async function erase(db: Db, erasing: Erasing, msisdn: string): Promise<E
   return { removed, cut, elsewhere, stillTyping, unswept };
 }
 
-/** Begins again where a lock was not to be had, or somebody added to, or changed, what was being removed. */
+/** Begins again where a lock was not free, or another transaction added to or changed what was being removed. */
 async function patiently<T>(run: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
@@ -95,7 +95,7 @@ async function patiently<T>(run: () => Promise<T>): Promise<T> {
       const state = sqlState(error);
       const isRaced = state === SqlState.lockNotAvailable || error instanceof ChangedMeanwhile;
       if (!isRaced && state !== FOREIGN_KEY) throw error;
-      // Somebody adds to it again and again; or there is a table that this does not know of.
+      // Rows are added again and again, or there is a table that this does not know of.
       if (attempt === TRIES && state === FOREIGN_KEY) throw error;
       if (attempt === TRIES) throw new EraseRefused('this phone is busy: say it again in a minute');
       await sleep(Math.min(PAUSE_MS, 20 * attempt));
@@ -118,7 +118,7 @@ async function eraseIn(tx: Db, person: Person) {
   await lockOutbox(tx, person);
   const { orders, stockOrders } = await lockOrders(tx, person);
   const wallets = await lockWallets(tx, person);
-  // Whoever buys takes the wallet first: from here on nothing new can be under way.
+  // Purchases lock the wallet first: from here on none can begin.
   await refuseUnderWay(tx, person);
 
   const random = randomBytes(16);
@@ -133,7 +133,7 @@ async function eraseIn(tx: Db, person: Person) {
   const { dials, typed, partitions } = await removeTurns(tx, person);
   await removeCounters(tx, person, [...customers, ...nobodies(person, typed)]);
   await removeTraces(tx, person, dials);
-  // Of orders too: what is given up could be tried again, and there is nobody any more to buy for.
+  // Of orders too: what is given up could be tried again, and its subscriber is erased.
   const gone = [...calls, ...tasks, ...orders.map(({ id }) => id), ...stockOrders.map(({ id }) => id)];
   await removeOutbox(tx, person, gone);
   await removeJobs(tx, gone);

@@ -4,7 +4,7 @@ import { now, type Request, type TaskRow, type TaskRows, type TaskState } from '
 
 /**
  * For this long one process at a time speaks to the far side of a task, in seconds: longer than two calls may take
- * (8 s), so that nobody begins while another one may still be speaking.
+ * (8 s), so that no process begins while another one may still be in a call.
  */
 export const LEASE_SECONDS = 10;
 
@@ -40,7 +40,7 @@ export type Held = {
   priority: number;
   request: Request;
   routerId: string | null;
-  /** Creating it there was begun and nobody knows what became of it; `fresh`: it may even be under way. */
+  /** Creating it there was begun and its outcome is unknown; `fresh`: it may even be under way. */
   tried: 'no' | 'fresh' | 'long ago';
   /** The far side knows of this event already. */
   told: boolean;
@@ -79,7 +79,7 @@ export class FarTasks {
   }
 
   /**
-   * Holds the task of an event, so that nobody else speaks to the far side of it: `busy` where somebody does,
+   * Holds the task of an event, so that no other process calls the far side about it: `busy` where one does,
    * undefined where it is gone.
    */
   async hold(db: Db, eventId: string): Promise<Held | 'busy' | undefined> {
@@ -120,7 +120,7 @@ export class FarTasks {
     };
   }
 
-  /** Lets somebody else speak of it; one whose lease has run out has nothing to let go. */
+  /** Releases it for other processes; one whose lease has run out has nothing to let go. */
   async letGo(db: Db, { id, until }: Held): Promise<void> {
     await db
       .updateTable('tasks')
@@ -168,7 +168,7 @@ export class FarTasks {
   }
 
   /**
-   * The far side has it no more, and nobody has told us that it was dealt with: it is open here again. Returns the id
+   * The far side has it no more, and no event has said that it was dealt with: it is open here again. Returns the id
    * of that event where it is to be handed over anew.
    */
   async lost(tx: Db, id: string, router: string): Promise<string | undefined> {

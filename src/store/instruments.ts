@@ -25,7 +25,7 @@ const LONGEST_FRAGMENT = 60;
 
 /**
  * Takes a catalogue over in one transaction: what is new is added, what differs is changed, and what it does not
- * name stays, because somebody may hold it. Prices are looked up turn by turn, so they hold at once.
+ * name stays, because wallets may hold it. Prices are looked up turn by turn, so they hold at once.
  */
 export async function loadInstruments(
   db: Db,

@@ -33,7 +33,7 @@ const CREDIT_LOCK = 7_004;
 /**
  * The wallet: a double-entry ledger in whole hundredths. What a subscriber may spend is their `cash`; what is
  * kept for something under way is moved to their `held` until it is settled or released. The database holds
- * that every entry sums to zero and that nobody's balance is below zero.
+ * that every entry sums to zero and that no balance is below zero.
  */
 export class Ledger {
   readonly book: Book;

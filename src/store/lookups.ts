@@ -29,7 +29,7 @@ export class Lookups {
     this.#digests = digests;
   }
 
-  /** Records a look-up. Whoever shows anything of the phone waits for it. */
+  /** Records a look-up. It is committed before anything of the phone is shown. */
   async add(db: Db, { operator, msisdn, reason }: { operator: string; msisdn: string; reason: string }) {
     const id = randomUUID();
     const sealed = sealedOf(this.#box, id, { phone: this.#digests.pseudonym(msisdn), reason });

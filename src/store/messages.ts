@@ -21,7 +21,7 @@ const MOST_SEGMENTS = 10;
 
 const SMS_LOCK = 7_003;
 
-/** Opt-outs stop bulk, not what somebody asked for (decision 32). */
+/** Opt-outs stop bulk messages, not replies and receipts (decision 32). */
 export type SmsKind = 'single' | 'bulk' | 'twoWay';
 export type Cause = 'subscriber' | 'support' | 'operator';
 
@@ -152,7 +152,7 @@ export class Messages {
         and exists (select 1 from sms_opt_outs o where o.phone = m.phone and o.ended_at is null)`.execute(db);
   }
 
-  /** A call with those who have not had it yet; undefined where there is nobody left, or the text is gone. */
+  /** A call with those who have not had it yet; undefined where no recipient is left, or the text is gone. */
   async toSend(db: Db, call: string): Promise<Call | undefined> {
     const row = await db.selectFrom('sms_calls').selectAll().where('id', '=', call).executeTakeFirst();
     const to = await db
@@ -175,7 +175,7 @@ export class Messages {
     };
   }
 
-  /** The provider will not take what is left of a call, or nobody tries any more. */
+  /** The provider will not take what is left of a call, or the tries are over. */
   async failed(tx: Db, call: string, code: string): Promise<void> {
     await tx
       .updateTable('messages')
@@ -209,7 +209,7 @@ export class Messages {
     if (revived.length === 0) throw new GuardFailed();
   }
 
-  /** Removes texts that nobody will send or ask for, and the keys of requests; after so many days. */
+  /** Removes texts that will not be sent or shown any more, and the keys of requests; after so many days. */
   async forget(db: Db, days: number, within?: Sweep): Promise<void> {
     const done = sql<boolean>`body is not null and ${olderThan('created_at', days)} and not exists (
       select 1 from messages m where m.call_id = sms_calls.id and m.state in ('promised', 'queued'))`;
@@ -274,7 +274,7 @@ export class Messages {
     state: 'promised' | 'queued',
   ): Promise<{ call: string; ids: string[] }> {
     const { kind, to, cause, sender, keyword, linkId, requestId } = wanted;
-    // An operator is told of a text that is too long; nobody can be told here.
+    // An operator is told of a text that is too long; here it has no reader, and is cut.
     const body = cause === 'operator' ? wanted.body : cutToSegments(wanted.body, MOST_SEGMENTS);
     const phones = to.map((msisdn) => ({ msisdn, phone: this.#digests.phone(msisdn) }));
     if (cause === 'subscriber') {

@@ -3,10 +3,10 @@ import { type Db, lockDigest } from '../db/db.ts';
 import { bytes } from '../db/sql.ts';
 import type { Digests } from '../seal/digests.ts';
 
-/** What one phone refuses and wants again, one behind the other: else the last word would be anybody's. */
+/** What one phone refuses and wants again, one behind the other: else the order of two changes would be chance. */
 const OPT_OUT_LOCK = 7_007;
 
-/** Sender ids and short codes, as they are kept in words. Anything else could be somebody's number. */
+/** Sender ids and short codes, as they are kept in words. Anything else could be a phone number. */
 const SENDER = /^(?=\P{C}{1,14}$)(?!.*@).*\p{L}.*$|^\d{3,8}$/u;
 /** So many digits could be a number, whatever stands between them. */
 const NUMBER_DIGITS = 9;

@@ -53,7 +53,7 @@ export type Listed = {
   date: string;
 };
 
-/** What somebody has of one company and may sell, at its present price. */
+/** A holding of one company that may be sold, at its present price. */
 export type Holding = { stockId: string; symbol: string; name: string; units: bigint; priceMinor: bigint };
 
 type Sealed = { caller: string | null; filled: string; rejected: string };
@@ -191,7 +191,7 @@ export class Orders {
     return this.#list(db, owner, ['filled', 'rejected'], most);
   }
 
-  /** What somebody has and may sell, by symbol. What is being sold is no longer there. */
+  /** Returns the holdings that may be sold, by symbol, without those of open sales. */
   async holdings(db: Db, owner: Buffer): Promise<Holding[]> {
     const { rows } = await sql<{ id: string; symbol: string; name: string; units: string; price: string }>`
       select i.id, i.symbol, i.name, a.balance::text as units, i.price_minor::text as price

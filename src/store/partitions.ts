@@ -3,7 +3,7 @@ import { limit, type Sweep, sweep } from '../db/batches.ts';
 import { SqlState, sqlState } from '../db/sql.ts';
 import type { Tables } from '../db/tables.ts';
 
-/** Weeks of partitions that exist ahead of today: a month in which nobody has to look (decision 19). */
+/** Weeks of partitions that exist ahead of today: a month without housekeeping does no harm (decision 19). */
 const WEEKS_AHEAD = 4;
 
 /** Days that turns are kept; then their partition is dropped. */
@@ -52,7 +52,7 @@ export async function leftPartitions(db: Kysely<Tables>, days: number): Promise<
 }
 
 /**
- * Drops partitions that ended more than `days` ago: detached first without locking anybody out, then dropped. Also
+ * Drops partitions that ended more than `days` ago: detached first without blocking other sessions, then dropped. Also
  * ends what an earlier run left: a detach that was cut off is finalized (while one is pending Postgres begins no
  * other), and a table that was detached and not dropped is dropped. Each week is tried whatever became of the others;
  * the first error is thrown after the last one. `alone`: the database has no other connection. Returns the names of
@@ -106,7 +106,7 @@ async function advance(
     if (state === 'gone' || state === wanted) return;
     try {
       if (state === 'attached' && alone)
-        // One connection, which waits for nobody: both at once, so that nothing is ever left between them.
+        // One connection, which waits for no other: both at once, so that nothing is ever left between them.
         await db.transaction().execute(async (tx) => {
           await sql`alter table turns detach partition ${table}`.execute(tx);
           await sql`drop table ${table}`.execute(tx);

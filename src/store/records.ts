@@ -33,7 +33,7 @@ const PAGE = 500;
 /** Of one dial; also what has each page look its notices up by phone, instead of sorting those of all days. */
 const MOST_NOTICES = 20;
 
-/** What stands for a service that betrays whoever dialled it; its phones are not given at all. */
+/** Stands for a private service; its phones are not given at all. */
 const PRIVATE = 'private';
 
 const THEIRS = `n.status, ${ISO('n.ended_at')} as their_end, n.hops as their_hops, n.duration_ms,

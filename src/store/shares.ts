@@ -8,7 +8,7 @@ import { folded } from '../flow/typed.ts';
 /** So many millionths are one share. */
 export const ONE_SHARE = 1_000_000n;
 
-/** Nobody trades more than this at a time: what a screen has room for, `999999999.999999`. */
+/** The largest trade: what a screen has room for, `999999999.999999`. */
 export const MOST_UNITS = 999_999_999_999_999n;
 
 /** The same of money: `9,999,999,999.99`. */

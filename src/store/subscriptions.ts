@@ -7,7 +7,7 @@ import { resealColumn } from './reseal.ts';
 /** Changes of one phone, one behind the other: of two that say the same, the later one finds it so. */
 const SUBSCRIPTION_LOCK = 7_009;
 
-/** Somebody subscribes to a keyword of a short code, or does not any more. */
+/** A phone subscribes to a keyword of a short code, or unsubscribes. */
 export type Change = { msisdn: string; shortCode: string; keyword: string; active: boolean };
 
 /** Subscriptions to premium messages: a row for every change, of which the newest says how it is. */

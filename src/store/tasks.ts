@@ -51,7 +51,7 @@ export type TaskEvent = { at: string; kind: EventKind; by: string; note: string 
 
 /**
  * Requests for help, as callers and the desk have them. None is ever lost: what the far side (`FarTasks`) does not
- * take, or lets go, is open here. A task is `open`, `assigned` to somebody, or `closed`; every step of it stands in
+ * take, or lets go, is open here. A task is `open`, `assigned` to an agent, or `closed`; every step of it stands in
  * `task_events` with who took it.
  */
 export class Tasks {

@@ -70,13 +70,13 @@ export type Documents = {
 
 /** Addresses that are no digest of a text: rows that say something of a dial, of which there is to be one. */
 export const Reserved = {
-  /** An earlier dial is claimed: whoever inserts it goes on with it. */
+  /** An earlier dial is claimed: the dial that inserts it goes on with it. */
   claim: Buffer.alloc(16, 0x01),
   /** The gateway said that the session is over. */
   close: Buffer.alloc(16, 0x02),
 } as const;
 
-/** What a row remembers that nobody answers: nothing of the session it is of. */
+/** The memory of a row that is no turn: nothing of its session. */
 export const NOTHING: Memory = {
   state: {
     node: '',

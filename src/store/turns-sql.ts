@@ -2,7 +2,7 @@ import { FORGOTTEN_MS, Outcome } from '../flow/dial.ts';
 
 /**
  * A look-up is for openings and parents alike, so a turn whose process slept in between must not be
- * written on what was true then; longer than any deadline, so that nobody is refused who is on time.
+ * written on what was true then; longer than any deadline, so that no request in time is refused.
  */
 const FRESH_SECONDS = 10;
 

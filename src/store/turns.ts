@@ -290,7 +290,7 @@ export class Turns {
 
   async #insertMany(sql: Sql, turns: NewTurn[]): Promise<(number | undefined)[]> {
     // Two of one batch may want one key with different contents (two phones, two inputs): only the first is
-    // sent, so that whoever is told that it happened is the one whose row it is.
+    // sent, so that only the turn whose row it is is told that it was written.
     const firsts = new Map<string, NewTurn>();
     for (const turn of turns) {
       const name = nameOf(turn);

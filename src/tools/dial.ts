@@ -170,7 +170,7 @@ function openKeyboard(): Keyboard {
   });
   const terminal = stdin.isTTY === true;
   const typing = createInterface({ input: stdin, output, terminal, historySize: 0 });
-  // Lines of a pipe arrive all at once, long before anybody asks for them.
+  // Lines of a pipe arrive all at once, before they are asked for.
   const waiting: string[] = [];
   let closed = false;
   let wake = () => {};

@@ -29,7 +29,7 @@ export type Line = { say(request: Request): Promise<Told>; close(): Promise<void
 /** The far side could not be reached, or does not speak as a gateway expects. */
 export class LineBroken extends Error {}
 
-/** A session that nobody waits for any longer. */
+/** A session that is no longer waited for. */
 const TTL_MS = 3_600_000;
 /** A person at a keyboard waits for a busy machine. */
 const PATIENCE_MS = 30_000;

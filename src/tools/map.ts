@@ -17,7 +17,7 @@ export type Row = {
   /** What stands on the screen: `1`, and `Know More`; nothing for the further ways of an option. */
   key: string;
   label: string;
-  /** In every language, for whoever points at it. */
+  /** In every language, shown when the pointer is on it. */
   all: string;
   /** When this way is taken: `verdict = good`, `otherwise`. */
   condition: string;

@@ -45,7 +45,7 @@ export function knownOf(service: string): Known {
   return { facts: SHAPES[service] ?? {}, ...EFFECT_RULES };
 }
 
-/** Ends a tool whose output nobody reads any further, as `head` does: they have what they wanted. */
+/** Ends a tool whose output is closed, as `head` does after the lines that it wants. */
 export function endWithReader(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
