@@ -86,7 +86,7 @@ async function judge(parts: JudgeParts, heard: Heard): Promise<Verdict> {
   return parts.slots.run(() => newPin(parts, account, pin), heard.deadline);
 }
 
-/** A PIN that was sent by SMS, or reset by support, must be replaced by another one. */
+/** Judges a PIN that is chosen: `same` where it is the one that the account has now (a one-time PIN must be replaced). */
 async function newPin(
   { pending, pinCost }: JudgeParts,
   account: Known | undefined,

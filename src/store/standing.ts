@@ -23,7 +23,7 @@ export const STANDING = (t: string, ttl: string) => `case
   when max(${t}.at) filter (where ${TAKEN(t)}) < clock_timestamp() - ${ttl}::float8 * interval '1 ms' then 'left'
   else 'open' end`;
 
-/** Whether the name of a service tells something private of its callers, in any version. */
+/** SQL: whether a version of a service is private, so that its name says something of its callers. */
 export const PRIVATE_DOCUMENT = `coalesce((m.document ->> 'private')::boolean, false)`;
 
 /** The names of the nodes that turns count, by version; of private versions none. `$1` is the service, null for all. */
