@@ -58,7 +58,7 @@ const HEADER_BYTES = 20;
 const NULL_SIZE = -1;
 
 /** How values of one type are written; `oid` as in Postgres' pg_type.dat, sizes in bytes. A null is not asked for. */
-type ColumnType<T> = {
+export type ColumnType<T> = {
   oid: number;
   sizeOf(value: Exclude<T, null>): number;
   write(bytes: Buffer, value: Exclude<T, null>, at: number): void;

@@ -1,4 +1,4 @@
-import { bool, bytea, Column, date, float8, int2, int4, text } from '../db/column.ts';
+import { bool, bytea, Column, type ColumnType, date, float8, int2, int4, text } from '../db/column.ts';
 import type { Row } from '../db/sql.ts';
 import { hasEnded } from '../flow/dial.ts';
 import type { NewTurn } from './new-turn.ts';
@@ -8,74 +8,27 @@ export type InsertSettings = { ttl: number; midnightSeconds: number };
 
 /** The parameters of `INSERT` (src/store/turns-sql.ts): the rows by column, and the settings. */
 export function insertParameters(turns: NewTurn[], sealed: Buffer[], settings: InsertSettings): unknown[] {
+  const column = <T>(type: ColumnType<T>, of: (turn: NewTurn) => T) => new Column(type, turns.map(of));
   return [
-    new Column(
-      bytea,
-      turns.map((turn) => turn.sessionKey),
-    ),
-    new Column(
-      date,
-      turns.map((turn) => turn.day),
-    ),
-    new Column(
-      int4,
-      turns.map((turn) => turn.dial),
-    ),
-    new Column(
-      bytea,
-      turns.map((turn) => turn.address),
-    ),
-    new Column(
-      int2,
-      turns.map((turn) => turn.hop),
-    ),
-    new Column(
-      bool,
-      turns.map((turn) => hasEnded(turn.outcome)),
-    ),
-    new Column(
-      int2,
-      turns.map((turn) => turn.outcome),
-    ),
-    new Column(
-      int2,
-      turns.map((turn) => turn.node),
-    ),
-    new Column(
-      int4,
-      turns.map((turn) => turn.menu),
-    ),
-    new Column(
-      int4,
-      turns.map((turn) => turn.network),
-    ),
-    new Column(
-      bytea,
-      turns.map((turn) => turn.phone),
-    ),
-    new Column(
-      text,
-      turns.map((turn) => turn.service),
-    ),
+    column(bytea, (turn) => turn.sessionKey),
+    column(date, (turn) => turn.day),
+    column(int4, (turn) => turn.dial),
+    column(bytea, (turn) => turn.address),
+    column(int2, (turn) => turn.hop),
+    column(bool, (turn) => hasEnded(turn.outcome)),
+    column(int2, (turn) => turn.outcome),
+    column(int2, (turn) => turn.node),
+    column(int4, (turn) => turn.menu),
+    column(int4, (turn) => turn.network),
+    column(bytea, (turn) => turn.phone),
+    column(text, (turn) => turn.service),
     new Column(bytea, sealed),
-    new Column(
-      float8,
-      turns.map((turn) => turn.asked),
-    ),
-    new Column(
-      bytea,
-      turns.map((turn) => turn.behind?.address ?? null),
-    ),
-    new Column(
-      float8,
-      turns.map((turn) => turn.behind?.at ?? null),
-    ),
+    column(float8, (turn) => turn.asked),
+    column(bytea, (turn) => turn.behind?.address ?? null),
+    column(float8, (turn) => turn.behind?.at ?? null),
     settings.ttl,
     settings.midnightSeconds,
-    new Column(
-      bool,
-      turns.map((turn) => turn.opens === true),
-    ),
+    column(bool, (turn) => turn.opens === true),
   ];
 }
 
