@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap';
 import { bool, bytea, Column, date, float8, int2, int4, text } from '../src/db/column.ts';
 import { type Database, openEmbeddedDatabase } from '../src/db/database.ts';
+import { embeddedDirectory } from './support/embedded.ts';
 import { openDatabase } from './support/engine.ts';
 import fc from './support/property.ts';
 import { scaled } from './support/scale.ts';
@@ -60,7 +61,7 @@ async function comeBack(t: Test, db: Database): Promise<void> {
 t.test('on Postgres', async (t) => comeBack(t, (await openDatabase(t)).db));
 
 t.test('on the embedded database', async (t) => {
-  const db = await openEmbeddedDatabase();
+  const db = await openEmbeddedDatabase(await embeddedDirectory(t));
   t.teardown(() => db.close());
   await comeBack(t, db);
 });

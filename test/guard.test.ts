@@ -160,6 +160,18 @@ t.test('the reference, to the letter', async (t) => {
     t.match(text, /^ussd_screens_total\{service="ixo",node="knowMore"\} 1$/m);
     t.match(text, /^ussd_active_sessions 3$/m);
     t.match(text, /^ussd_turn_duration_seconds_count\{outcome="ok"\} 6$/m);
+    const buckets = [
+      ...text.matchAll(/^ussd_turn_duration_seconds_bucket\{le="([^"]+)",outcome="ok"\} (\d+)$/gm),
+    ];
+    const counts = buckets.map(([, , count]) => Number(count));
+    t.equal(buckets.at(-1)?.[1], '+Inf');
+    t.equal(counts.length, 13, 'a bucket for each bound');
+    t.same(
+      counts,
+      counts.toSorted((one, other) => one - other),
+      'each holds those below it',
+    );
+    t.equal(counts.at(-1), 6, 'and the last one all');
     t.match(text, /^ussd_database_connections\{state="idle"\} \d+$/m);
     t.match(text, /^process_cpu_seconds_total /m);
     t.notMatch(

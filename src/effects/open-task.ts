@@ -131,7 +131,7 @@ async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
     // Creating it was begun, and the answer was lost: the task under this reference is the one.
     routerId = (await router.find(attributes)) ?? null;
     if (routerId !== null && held.state === 'assigned') {
-      // An agent took it at the desk meanwhile: the far side must not call the same person.
+      // An agent took the task at the desk meanwhile: the task router must not offer it to a second one.
       await farTasks.disown(db, held.id, routerId);
       await router.close(routerId, 'taken at the desk');
       return undefined;
@@ -153,7 +153,7 @@ async function bringInStep(far: Far, held: Held): Promise<string | undefined> {
     await farTasks.told(db, held);
     return undefined;
   }
-  // An agent took it at the desk, and the far side did not: it stays at the desk.
+  // An agent took the task at the desk before the task router had it: it stays at the desk.
   if (held.state === 'assigned') return undefined;
   if (held.tried === 'fresh') return 'uncertain';
   await farTasks.tries(db, held.id, 'begins');

@@ -75,8 +75,8 @@ function screens(menu: Menu, known: Known): Finding[] {
 }
 
 /**
- * Screens whose last page nobody comes to: the keys that turn pages are accumulated like everything that is typed.
- * Pages that have room for a few letters each, beside long labels, are so many.
+ * Finds screens whose last page cannot be reached: the keys that turn pages accumulate, and the text that reaches the page
+ * is longer than a request may be. Pages with long labels have room for a few letters each, and are so many.
  */
 function turns(menu: Menu, known: Known): Finding[] {
   const world = worstWorld(known);

@@ -7,8 +7,7 @@ import type { State, Step, World } from './state.ts';
  * turns of most services are such steps. Their results are kept and used again, as the same objects (decision 22).
  *
  * A state is shared if it is one of these objects. It is reached from an opening by shared steps only, because a step
- * from any other state makes a new object: so no answer, name or account of a subscriber
- * stands in it.
+ * from any other state makes a new object. So a shared state holds no answer, name or account of a subscriber.
  */
 
 /** Of one document, in all its versions' languages; a document of a hundred screens has a few hundred of them. */

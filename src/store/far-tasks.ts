@@ -79,8 +79,8 @@ export class FarTasks {
   }
 
   /**
-   * Holds the task of an event, so that no other process calls the far side about it: `busy` where one does,
-   * undefined where it is gone.
+   * Leases the task of an event, so that no other process calls the task router about it. Returns `busy` where another
+   * process has the lease, undefined where the task is gone.
    */
   async hold(db: Db, eventId: string): Promise<Held | 'busy' | undefined> {
     const event = await db
@@ -168,8 +168,8 @@ export class FarTasks {
   }
 
   /**
-   * The far side has it no more, and no event has said that it was dealt with: it is open here again. Returns the id
-   * of that event where it is to be handed over anew.
+   * Opens a task again that the task router no longer has and did not report as done. Returns the id of the new event
+   * where the task is to be handed over once more.
    */
   async lost(tx: Db, id: string, router: string): Promise<string | undefined> {
     const row = await tx
